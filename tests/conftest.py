@@ -1,0 +1,143 @@
+"""What every test runs under: few threads, fixed and restored random state, no network."""
+
+import os
+
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # before torch and numpy load; oversubscription costs far more than it gives
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import random
+import socket
+import sys
+from fractions import Fraction
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+cv2.setNumThreads(1)
+
+
+@pytest.fixture(autouse=True)
+def fixed_randomness():
+    """Every test starts from the same random state and leaves none behind."""
+    torch = sys.modules.get("torch")
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state() if torch else None
+    random.seed(0)
+    np.random.seed(0)
+    if torch:
+        torch.set_num_threads(1)
+        torch.manual_seed(0)
+    yield
+    random.setstate(states[0])
+    np.random.set_state(states[1])
+    if torch:
+        torch.set_rng_state(states[2])
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    """A connection to anywhere is an error: nothing in the tests downloads."""
+
+    def refuse(self, address):
+        raise OSError(f"tests have no network; something connects to {address}")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket.socket, "connect_ex", refuse)
+
+
+# ---------------------------------------------------------------- clips and a prior for the engine and the heads
+
+
+def scene(frames, size, seed=0):
+    """Smooth random texture under a slow pan, uint8 (frames, height, width, 3): something like a photograph."""
+    height, width = size
+    random_state = np.random.default_rng(seed)
+    canvas = np.zeros((height + frames, width + 2 * frames, 3))
+    for octave in range(5):
+        coarse = random_state.normal(size=(3 + 2**octave, 4 + 2**octave, 3)) / 1.6**octave
+        canvas += cv2.resize(coarse, canvas.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+    canvas = np.clip(127 + 45 * canvas, 0, 255).round().astype(np.uint8)
+    return np.stack([canvas[i : i + height, 2 * i : 2 * i + width] for i in range(frames)])
+
+
+def write_clip(path, frames, *, pts=None, audio=False, lossless=True):
+    """Frames (time, height, width, 3) at 25 fps, exactly as they are (FFV1, RGB) or as H.264; stereo Opus if asked."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1" if lossless else "libx264", rate=25)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "bgr0" if lossless else "yuv420p" if not (stream.height | stream.width) & 1 else "yuv444p"
+        sound = container.add_stream("libopus" if lossless else "aac", rate=48000) if audio else None
+        for i, picture in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            frame.pts, frame.time_base = i if pts is None else pts[i], Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+        if sound is not None:
+            write_sound(container, sound, len(frames) / 25)
+    return path
+
+
+def write_sound(container, sound, seconds):
+    """Noise, so that no two packets are alike."""
+    import av
+
+    noise = np.random.default_rng(0)
+    for start in range(0, int(seconds * 48000), 960):
+        samples = (noise.random((2, 960), dtype=np.float32) - 0.5) / 2
+        frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="stereo")
+        frame.sample_rate, frame.pts, frame.time_base = 48000, start, Fraction(1, 48000)
+        container.mux(sound.encode(frame))
+    container.mux(sound.encode(None))
+
+
+def read_clip(path):
+    """Frames uint8 (time, height, width, 3) and their times in seconds."""
+    from vrestore.video import open_reader
+
+    with open_reader(path) as reader:
+        frames = list(reader.frames())
+        times = [frame.pts * reader.info.time_base for frame in frames]
+    return np.stack([np.rint(f.rgb * 255).astype(np.uint8).transpose(1, 2, 0) for f in frames]), times
+
+
+def audio_packets(path):
+    """Bytes of every packet of the first audio stream."""
+    import av
+
+    with av.open(str(path)) as container:
+        return [bytes(packet) for packet in container.demux(container.streams.audio[0]) if packet.size]
+
+
+@pytest.fixture
+def clips():
+    """Helpers for clips, as tests cannot import this module."""
+    return SimpleNamespace(scene=scene, write=write_clip, read=read_clip, audio_packets=audio_packets)
+
+
+@pytest.fixture(scope="session")
+def tiny_prior(tmp_path_factory):
+    """A folder with a very small embedded prior of random weights, in the layout of the one that is shipped.
+
+    Layers that start at zero get random weights too: time, motion and neighbours all have their say.
+    """
+    import torch
+
+    from vrestore.priors.embedded_nets import BridgeVideoDenoiser, GuidedAutoencoder
+
+    folder = tmp_path_factory.mktemp("priors") / "tiny"
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        vae = GuidedAutoencoder(width=8, latent_width=8, decoder_blocks=1)
+        unet = BridgeVideoDenoiser(width=8, deep_width=8, depth=(1, 1, 2))
+        for parameter in unet.parameters():
+            if not parameter.any():
+                torch.nn.init.normal_(parameter, std=0.5)
+    vae.save_pretrained(folder / "vae")
+    unet.save_pretrained(folder / "unet")
+    (folder / "model_index.json").write_text('{"_class_name": "EmbeddedPrior"}')
+    return folder

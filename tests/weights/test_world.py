@@ -1,0 +1,124 @@
+"""The procedural world: a function of the seed, in range, with smooth motion and true exposure."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from vrestore.errors import ConfigError
+from vrestore.weights.recipe.world import (
+    SUB_FRAMES,
+    TextureBank,
+    WorldConfig,
+    expose,
+    footage_clips,
+    render_clip,
+    render_scene,
+    sub_frame_times,
+)
+
+SMALL = WorldConfig(size=32, frames=4)
+
+
+@pytest.fixture(scope="module")
+def bank(data):
+    return TextureBank(data / "stills")
+
+
+def render(bank, seed, config=SMALL):
+    return render_clip(np.random.default_rng(seed), bank, config)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_clip_depends_on_the_seed(bank, seed):
+    clip = render(bank, seed)
+    assert clip.shape == (4, 3, 32, 32)
+    assert clip.dtype == torch.float32
+    assert clip.min() >= 0  # false for a value that is not a number, too
+    assert clip.max() <= 1
+    torch.rand(1)
+    assert torch.equal(render(bank, seed), clip)
+    assert not torch.equal(render(bank, seed + 100), clip)
+
+
+def test_things_move_smoothly(bank):
+    """A short time after, the same scene is nearly the same; a still scene is exactly the same."""
+    near, far, still = [], [], []
+    for seed in range(8):
+        scene = render_scene(np.random.default_rng(seed), bank, SMALL, np.array([0, 0, 1e-3, 1]))
+        still.append((scene[1] - scene[0]).abs().max())
+        near.append((scene[2] - scene[0]).abs().mean())
+        far.append((scene[3] - scene[0]).abs().mean())
+    assert max(still) == 0
+    assert 0 < max(near) < 2e-3
+    assert np.mean(far) > 20 * np.mean(near)
+
+
+def test_sub_frames_lie_evenly_around_each_frame():
+    times = sub_frame_times(4, 0.6, 3).reshape(4, 3)
+    np.testing.assert_allclose(times.mean(1), np.arange(4) - 2, atol=1e-12)
+    np.testing.assert_allclose(np.diff(times, axis=1), 0.2)
+    np.testing.assert_allclose(sub_frame_times(2, 0.0, 1), [-1, 0])
+
+
+def test_exposure_is_the_mean_in_linear_light():
+    pictures = torch.zeros(6, 3, 2, 2)
+    pictures[2] = 1  # a flash during the last third of the first frame
+    pictures[3:] = 0.25  # the second frame is still
+    pictures[0, 0, 0, 0] = -1e-8
+    first, second = expose(pictures, 3)
+    assert torch.allclose(first, torch.full((3, 2, 2), (1 / 3) ** (1 / 2.2)))
+    assert torch.allclose(second, torch.full((3, 2, 2), 0.25))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_blurred_clip_is_the_exposure_of_its_scene(bank, seed):
+    blurred = render(bank, seed, WorldConfig(size=32, frames=4, blurred=1.0))
+    rng = np.random.default_rng(seed)
+    rng.random()  # whether to blur
+    times = sub_frame_times(4, rng.uniform(0.15, 0.8), SUB_FRAMES)
+    pictures = render_scene(rng, bank, SMALL, times)
+    assert torch.equal(blurred, expose(pictures, SUB_FRAMES).clamp(0, 1))
+
+
+def test_a_sharp_clip_is_its_scene(bank):
+    rng = np.random.default_rng(5)
+    rng.random()
+    scene = render_scene(rng, bank, SMALL, sub_frame_times(4, 0.0, 1))
+    assert torch.equal(render(bank, 5, WorldConfig(size=32, frames=4, blurred=0.0)), scene.clamp(0, 1))
+
+
+@pytest.mark.parametrize("size", [20, 100, 170])
+def test_textures_fill_their_size(bank, size):
+    rng = np.random.default_rng(0)
+    for _ in range(40):  # every kind
+        texture = bank.sample(rng, size)
+        assert texture.shape == (3, size, size)
+        assert texture.dtype == torch.float32
+        assert texture.min() >= 0
+        assert texture.max() <= 1
+
+
+def test_small_photographs_are_mirrored(tmp_path):
+    """Where every photograph is much smaller than asked for, it is still a texture."""
+    picture = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / "small.png"), picture)
+    bank, rng = TextureBank(tmp_path), np.random.default_rng(0)
+    assert all(bank.sample(rng, 100).shape == (3, 100, 100) for _ in range(20))
+
+
+def test_no_photographs_are_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("no picture")
+    with pytest.raises(ConfigError, match=r"no photographs \(\*\.jpg, \*\.png\) in .*give a folder"):
+        TextureBank(tmp_path)
+
+
+def test_footage_is_halved_and_cropped(data, tmp_path):
+    (clip,) = footage_clips(data / "clips", WorldConfig(size=64, frames=6))
+    assert clip.shape == (6, 64, 64, 3)
+    assert clip.dtype == np.uint8
+    moved = np.abs(clip[1, :, :-2].astype(int) - clip[0, :, 2:]).mean()  # 4 pixels a frame, halved
+    assert moved < 3 < np.abs(clip[1].astype(int) - clip[0]).mean()
+    assert len(footage_clips(data / "clips", WorldConfig(size=32, frames=6))) == 4
+    assert len(footage_clips(data / "clips", WorldConfig(size=64, frames=7))) == 0
+    assert len(footage_clips(tmp_path, SMALL)) == 0

@@ -1,0 +1,52 @@
+"""Video restoration and editing on video diffusion priors: one windowed-latent engine, any length.
+
+Every public name is imported when it is first used, so that ``import vrestore`` is silent, immediate and loads
+neither torch nor diffusers.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vrestore.comparison import CompareConfig as CompareConfig
+    from vrestore.comparison import Comparison as Comparison
+    from vrestore.comparison import compare as compare
+    from vrestore.errors import VRestoreError as VRestoreError
+    from vrestore.report import JobPlan as JobPlan
+    from vrestore.report import Progress as Progress
+    from vrestore.report import RunOptions as RunOptions
+    from vrestore.report import RunResult as RunResult
+    from vrestore.tasks.super_resolution import SuperResolution as SuperResolution
+    from vrestore.tasks.super_resolution import SuperResolutionConfig as SuperResolutionConfig
+    from vrestore.tasks.super_resolution import super_resolve as super_resolve
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "CompareConfig": "vrestore.comparison",
+    "Comparison": "vrestore.comparison",
+    "JobPlan": "vrestore.report",
+    "Progress": "vrestore.report",
+    "RunOptions": "vrestore.report",
+    "RunResult": "vrestore.report",
+    "SuperResolution": "vrestore.tasks.super_resolution",
+    "SuperResolutionConfig": "vrestore.tasks.super_resolution",
+    "VRestoreError": "vrestore.errors",
+    "compare": "vrestore.comparison",
+    "super_resolve": "vrestore.tasks.super_resolution",
+}
+
+__all__ = [*_HOME, "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from where it lives (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'vrestore' has no attribute {name!r}; public names: {', '.join(__all__)}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

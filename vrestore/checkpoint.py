@@ -1,0 +1,152 @@
+"""The job folder beside an output: finished segments and a checkpoint, from which a killed run goes on.
+
+`<output>.vrestore/` holds `job.json` (what was asked of which input, and how far it is), segments of encoded output,
+and the executor's state at the end of the last segment. `job.json` changes last and at once, so it always describes a
+state that is on disk.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from vrestore.errors import OutputError, ResumeError
+
+EDGE_BYTES = 1 << 20
+
+
+def fingerprint(path: Path) -> str:
+    """Tells one input from another without reading it whole: size, and the first and last mebibyte."""
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        digest.update(file.read(EDGE_BYTES))
+        file.seek(max(0, size - EDGE_BYTES))
+        digest.update(file.read())
+    return digest.hexdigest()
+
+
+@dataclass
+class JobState:
+    """How far a job is: finished segments with their frames, and the place of the executor's checkpoint."""
+
+    segments: list[str] = field(default_factory=list)
+    frames: int = 0
+    shot: int = 0
+    emitted: int = 0
+    """Frames of the current shot that are in the segments."""
+    first_pts: int | None = None
+    last_pts: int | None = None
+    consistency_sum_db: float = 0.0
+    checkpoint: str | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, shot: int, times: Sequence[int]) -> None:
+        """Count finished frames of a shot, given their pts."""
+        if shot != self.shot:
+            self.shot, self.emitted = shot, 0
+        self.emitted += len(times)
+        self.frames += len(times)
+        if times:
+            self.first_pts = times[0] if self.first_pts is None else self.first_pts
+            self.last_pts = times[-1]
+
+
+class JobFolder:
+    """Creates, reopens and removes the folder of one job."""
+
+    def __init__(self, output: Path, asked: dict[str, Any]) -> None:
+        self.path = output.with_name(output.name + ".vrestore")
+        self._asked: dict[str, Any] = json.loads(json.dumps(asked, default=str))
+        self.state = JobState()
+
+    def start(self) -> None:
+        """Begin anew; what an earlier run left is removed. OutputError if the folder cannot be made."""
+        try:
+            shutil.rmtree(self.path, ignore_errors=True)
+            self.path.mkdir(parents=True)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write in {self.path.parent}: {error.strerror}; choose another folder with -o"
+            ) from error
+
+    def resume(self) -> None:
+        """Take up what is there, or begin anew. ResumeError if it belongs to another input or other settings."""
+        manifest = self.path / "job.json"
+        if not manifest.exists():
+            self.start()
+            return
+        try:
+            saved = json.loads(manifest.read_text())
+            asked, state = dict(saved["asked"]), JobState(**saved["state"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ResumeError(f"{manifest} cannot be read ({error}); start anew, without --resume") from error
+        changed = [k for k in self._asked if asked.get(k) != self._asked[k]]
+        if changed:
+            what = "; ".join(f"{k} was {asked.get(k)}, is {self._asked[k]}" for k in changed)
+            raise ResumeError(
+                f"{self.path} belongs to another job: {what}. Run it as before, or without --resume to start anew"
+            )
+        files = [*state.segments, *([state.checkpoint] if state.checkpoint else [])]
+        missing = [name for name in files if not (self.path / name).is_file()]
+        if missing:
+            raise ResumeError(f"{self.path} is incomplete, {missing[0]} is missing; start anew, without --resume")
+        self.state = state
+
+    def segment(self) -> Path:
+        """Where the next segment goes."""
+        return self.path / f"segment_{len(self.state.segments):05d}.nut"
+
+    def segments(self) -> list[Path]:
+        """The finished segments in order."""
+        return [self.path / name for name in self.state.segments]
+
+    def save(self, segment: str, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+        """Count a finished segment: write the checkpoint at its end, then `job.json`, which changes at once.
+
+        Raises:
+            OutputError: they cannot be written (a full disk).
+        """
+        self.state.segments.append(segment)
+        self.state.meta = meta
+        old, self.state.checkpoint = self.state.checkpoint, f"state_{self.state.frames:08d}.safetensors"
+        try:
+            save_file({k: v.contiguous() for k, v in tensors.items()}, self.path / self.state.checkpoint)
+            part = self.path / "job.json.part"
+            with part.open("w") as file:
+                json.dump({"asked": self._asked, "state": asdict(self.state)}, file, indent=1)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(self.path / "job.json")
+        except (OSError, SafetensorError) as error:
+            raise OutputError(f"cannot write a checkpoint in {self.path}: {error}; free some space") from error
+        if old and old != self.state.checkpoint:
+            (self.path / old).unlink(missing_ok=True)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The checkpoint's tensors. ResumeError if they cannot be read."""
+        if self.state.checkpoint is None:
+            return {}
+        file = self.path / self.state.checkpoint
+        try:
+            tensors: dict[str, Tensor] = load_file(file)
+        except (OSError, SafetensorError) as error:
+            raise ResumeError(f"{file} cannot be read ({error}); start anew, without --resume") from error
+        return tensors
+
+    def leave(self) -> None:
+        """After a failure: keep the folder for a resume if it holds a checkpoint, else remove it."""
+        if not (self.path / "job.json").exists():
+            self.remove()
+
+    def remove(self) -> None:
+        """Remove the folder: the output is complete."""
+        shutil.rmtree(self.path, ignore_errors=True)

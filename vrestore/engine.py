@@ -1,0 +1,205 @@
+"""The engine: a video, its shots, their latents, the executor, and a video again. It knows tasks, but never a head."""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+from vrestore.checkpoint import JobFolder, JobState
+from vrestore.clock import Clock
+from vrestore.executor import State
+from vrestore.job import Job, plan_job, prepare
+from vrestore.prior import Prior
+from vrestore.priors import find_prior
+from vrestore.report import Progress, RunOptions, RunResult
+from vrestore.task import Task
+from vrestore.video import DecodedFrame, Encoding, SegmentWriter, mux, open_reader, write_still
+from vrestore.walk import Restored, ShotWalk
+
+__all__ = ["plan_job", "run", "stream"]
+
+SEGMENT_FRAMES = 48
+"""Frames after which a segment of output is closed and a checkpoint taken, at the next end of a tick."""
+
+
+def stream(task: Task, input: Path | str, options: RunOptions | None = None) -> Iterator[Restored]:
+    """Restored frames of a video in order, each as soon as it is final; nothing is written."""
+    job = prepare(task, input, None, options or RunOptions())
+    clock = Clock()
+    for _, walk in _walks(job, _load(job, clock), clock, JobState()):
+        for restored in walk.ticks():
+            yield from restored
+
+
+def run(task: Task, input: Path | str, output: Path | str, options: RunOptions | None = None) -> RunResult:
+    """Restore ``input`` to ``output``. On any error nothing is left under the output's name.
+
+    Raises:
+        VRestoreError: see `vrestore.errors`. An interrupted job goes on with ``options.resume``.
+    """
+    options, clock = options or RunOptions(), Clock()
+    with clock.stage("inspect"):
+        job = prepare(task, input, output, options)
+    tally = _Tally(job, clock, options)
+    if job.encoding is None:
+        _run_still(job, tally)
+        return tally.result()
+    folder = JobFolder(job.output, job.asked())
+    if options.resume:
+        folder.resume()
+    else:
+        folder.start()
+    tally.go_on(folder.state)
+    try:
+        _run_segments(job, folder, job.encoding, tally)
+        with clock.stage("write"):
+            mux(folder.segments(), job.info, job.output, **_trim(job, folder.state))
+    except BaseException:
+        folder.leave()
+        raise
+    folder.remove()
+    return tally.result()
+
+
+class _Tally:
+    """Counts what a run has done, tells its caller, and reports at the end."""
+
+    def __init__(self, job: Job, clock: Clock, options: RunOptions) -> None:
+        self.clock = clock
+        self.peak = self.frames = self._before = 0
+        self.consistency_sum_db = 0.0
+        self._job, self._tell = job, options.progress
+        self._total = job.span[1] - job.span[0]
+
+    def go_on(self, state: JobState) -> None:
+        """Take up the count of an earlier run."""
+        self.frames = self._before = state.frames
+        self.consistency_sum_db = state.consistency_sum_db
+
+    def add(self, restored: Restored) -> None:
+        """Count a finished frame."""
+        with self.clock.stage("finish"):
+            self.consistency_sum_db += self._job.task.consistency_db(restored.frame, restored.source)
+        self.frames += 1
+        if self._tell is not None:
+            self._tell(Progress(self.frames, self._total, self.clock.total(), "restore"))
+
+    def result(self) -> RunResult:
+        """The report."""
+        job, seconds = self._job, self.clock.total()
+        height, width = job.size
+        pixels = (self.frames - self._before) * height * width
+        return RunResult(
+            input=str(job.info.path),
+            output=str(job.output),
+            frames=self.frames,
+            fps=str(job.info.fps),
+            width=width,
+            height=height,
+            shots=len(job.shots),
+            calls=sum(job.plan(shot.stop - shot.start).calls for shot in job.shots),
+            seconds=seconds,
+            seconds_per_megapixel=seconds / (pixels / 1e6) if pixels else 0.0,
+            consistency_psnr_db=self.consistency_sum_db / self.frames,
+            shares=self.clock.shares(),
+            peak_live_latents=self.peak,
+        )
+
+
+def _run_still(job: Job, tally: _Tally) -> None:
+    prior = _load(job, tally.clock)
+    for _, walk in _walks(job, prior, tally.clock, JobState()):
+        for restored in walk.ticks():
+            for one in restored:
+                with tally.clock.stage("write"):
+                    write_still(job.output, one.frame.numpy(), bit_depth=8 if job.info.bit_depth == 8 else 16)
+                tally.add(one)
+        tally.peak = max(tally.peak, walk.executor.store.peak)
+
+
+def _run_segments(job: Job, folder: JobFolder, encoding: Encoding, tally: _Tally) -> None:
+    """Restore and encode what ``folder`` does not hold yet, a checkpoint at the end of every segment."""
+    state = folder.state
+    if state.frames == job.span[1] - job.span[0]:
+        return
+    prior = _load(job, tally.clock)
+    writer: SegmentWriter | None = None
+    try:
+        for number, walk in _walks(job, prior, tally.clock, state, folder):
+            length = job.shots[number].stop - job.shots[number].start
+            for restored in walk.ticks():
+                times = []
+                for one in restored:
+                    with tally.clock.stage("write"):
+                        writer = writer or SegmentWriter(folder.segment(), job.size, encoding, job.info)
+                        writer.write(one.frame.numpy(), one.pts)
+                    tally.add(one)
+                    times.append(one.pts)
+                state.add(number, times)
+                last = number == len(job.shots) - 1 and state.emitted == length
+                if writer is not None and (writer.frames >= SEGMENT_FRAMES or last):
+                    with tally.clock.stage("write"):
+                        writer.close()
+                        saved = walk.executor.state()
+                        state.consistency_sum_db = tally.consistency_sum_db
+                        folder.save(writer.path.name, saved.tensors, saved.meta)
+                    writer = None
+            tally.peak = max(tally.peak, walk.executor.store.peak)
+    except BaseException:
+        if writer is not None:
+            writer.abort()
+        raise
+
+
+def _load(job: Job, clock: Clock) -> Prior:
+    with clock.stage("load"):
+        return find_prior(job.task.config.prior).load(job.device, job.dtype)
+
+
+def _walks(
+    job: Job, prior: Prior, clock: Clock, state: JobState, folder: JobFolder | None = None
+) -> Iterator[tuple[int, ShotWalk]]:
+    """A walk for every shot from where ``state`` stands, over one pass of the reader."""
+    shot, emitted = state.shot, state.emitted
+    if emitted == job.shots[shot].stop - job.shots[shot].start:
+        shot, emitted = shot + 1, 0
+    first = max(0, emitted - 1)  # the frame before the next one is a neighbour to look at
+    with open_reader(job.info) as reader:
+        frames = _timed(reader.frames(job.shots[shot].start + first, job.span[1]), clock)
+        for number in range(shot, len(job.shots)):
+            start, stop = job.shots[number].start, job.shots[number].stop
+            own = islice(frames, stop - start - first)
+            walk = ShotWalk(
+                job.task,
+                prior,
+                job.plan(stop - start),
+                own,
+                clock,
+                shot_start=start,
+                exact=job.info.lossless,
+                first=first,
+                begin=emitted,
+            )
+            if emitted and folder is not None:
+                walk.executor.restore(State(folder.tensors(), state.meta))
+            yield number, walk
+            first = emitted = 0
+
+
+def _timed(frames: Iterable[DecodedFrame], clock: Clock) -> Iterator[DecodedFrame]:
+    stream = iter(frames)
+    while True:
+        with clock.stage("decode"):
+            frame = next(stream, None)
+        if frame is None:
+            return
+        yield frame
+
+
+def _trim(job: Job, state: JobState) -> dict[str, int]:
+    """The kept part of the input's time, where that is not all of it."""
+    marks = {}
+    if job.span[0] > 0 and state.first_pts is not None:
+        marks["start_pts"] = state.first_pts
+    if job.span[1] < job.info.frames and state.last_pts is not None:
+        marks["stop_pts"] = state.last_pts + round(1 / job.info.fps / job.info.time_base)
+    return marks

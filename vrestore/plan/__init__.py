@@ -1,0 +1,10 @@
+"""Plans: which frames a prior sees together, at which levels, and in which order. numpy only."""
+
+from vrestore.plan.cover import Cover
+from vrestore.plan.ledger import Ledger, Move, Outcome
+from vrestore.plan.steps import Plan, Step, Tile
+from vrestore.plan.tiles import split
+from vrestore.plan.validate import validate
+from vrestore.plan.windows import WindowsPlan
+
+__all__ = ["Cover", "Ledger", "Move", "Outcome", "Plan", "Step", "Tile", "WindowsPlan", "split", "validate"]

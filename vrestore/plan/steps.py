@@ -1,0 +1,101 @@
+"""The words of the core: a step is one call of the prior, a plan is a lazy, validly ordered stream of steps."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A part of the latent picture, in latent pixels, half-open, with its separable blending weights.
+
+    ``weight_y`` (height,) and ``weight_x`` (width,): the outer products of all tiles of a picture add up to one
+    at every latent pixel.
+    """
+
+    y: int
+    x: int
+    weight_y: tuple[float, ...]
+    weight_x: tuple[float, ...]
+
+    @property
+    def area(self) -> float:
+        """Sum of the blending weights, in latent pixels: the tile's share of the picture times the picture's area."""
+        return sum(self.weight_y) * sum(self.weight_x)
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One call of the prior on a window of frames (and a tile of the picture)."""
+
+    frames: np.ndarray
+    """int (W,): positions in the latent sequence, any order or stride, no repeats."""
+    level: np.ndarray
+    """int (W,): level of each frame before the call."""
+    to: np.ndarray
+    """int (W,): level after it. Equal to ``level``: context. Higher: inversion or re-noising."""
+    weight: np.ndarray
+    """float64 (W,): share of the fused prediction; 0 for context. Shares of a frame at a level add up to one."""
+    tile: Tile | None = None
+    """Part of the picture; ``None`` is all of it."""
+    group: str = "main"
+    """Which input of the reducer this feeds."""
+    attend: Any = None
+    """Directive to the prior's attention; opaque to the core."""
+
+
+@runtime_checkable
+class Plan(Protocol):
+    """A lazily generated, validly ordered set of steps, and what is known of it before it runs."""
+
+    @property
+    def frames(self) -> int:
+        """Length of the latent sequence."""
+        ...
+
+    @property
+    def levels(self) -> int:
+        """T: the noisiest level; the ladder has levels 0..T."""
+        ...
+
+    @property
+    def start_level(self) -> int:
+        """The level at which every frame starts: T, or 0 for an inversion."""
+        ...
+
+    @property
+    def end_level(self) -> int:
+        """The level at which a frame is final once a step has moved it there: 0, or T for an inversion."""
+        ...
+
+    @property
+    def keep(self) -> int:
+        """Ticks for which a final frame stays readable as context after the tick that finished it."""
+        ...
+
+    @property
+    def window(self) -> int:
+        """The largest number of frames in a step."""
+        ...
+
+    @property
+    def picture(self) -> tuple[int, int] | None:
+        """Latent (height, width) that the tiles cover; ``None`` when no step has a tile."""
+        ...
+
+    @property
+    def calls(self) -> int:
+        """How many steps the plan has (calls of the prior before batching)."""
+        ...
+
+    @property
+    def live_bound(self) -> int:
+        """Upper bound of the frames that are held at any moment: started, and not yet handed out in frame order."""
+        ...
+
+    def ticks(self) -> Iterator[tuple[Step, ...]]:
+        """Groups of steps in execution order. The steps of one tick are independent: none reads a frame at a level
+        that another step of the same tick produces. Every call starts from the first tick."""
+        ...

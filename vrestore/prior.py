@@ -1,0 +1,68 @@
+"""What the engine needs of a diffusion model: a few calls, and the facts that decide how it may be used."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from vrestore.sampling import Ladder
+from vrestore.shapes import Frame, Frames, Latents, Times, Windows
+
+Conditioning = Mapping[str, Tensor]
+"""What enters a prior beside latents, by name. Of one frame: without leading axes; in a call: (batch, time, ...)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorFacts:
+    """What is known of a prior before it is loaded or run."""
+
+    name: str
+    licence: str
+    window: int
+    """Frames that it was trained on together."""
+    per_frame_levels: bool
+    """Whether frames of one call may stand at different levels."""
+    latent_channels: int
+    spatial_factor: int
+    """Pixels along one side of a latent pixel."""
+    temporal_factor: int
+    """Frames per latent frame."""
+    size_multiple: int
+    """Frames are padded so that both sides are multiples of this."""
+    conditionings: frozenset[str]
+    """Names of the conditionings that `Prior.predict` takes."""
+    call_bytes: int
+    """Working memory of `Prior.predict` per latent pixel and frame, in bytes."""
+
+
+@runtime_checkable
+class Prior(Protocol):
+    """A pretrained diffusion model behind one protocol."""
+
+    facts: PriorFacts
+    device: torch.device
+
+    def ladder(self, steps: int) -> Ladder:
+        """What the levels ``steps`` .. 0 mean to this prior."""
+        ...
+
+    def encode(self, frames: Frames) -> Latents:
+        """Frames in [0, 1], sides multiples of ``facts.size_multiple``, to latents."""
+        ...
+
+    def decode(self, latents: Latents, conditioning: Conditioning) -> Frames:
+        """Latents to frames, about [0, 1]; ``conditioning`` as `conditions` gave it, stacked to (time, ...)."""
+        ...
+
+    def conditions(self, frames: Iterable[Frame]) -> Iterator[dict[str, Tensor]]:
+        """The conditioning of every degraded frame of a shot, in order, reading at most one frame ahead.
+
+        Always holds ``degraded``, the frame itself, and ``degraded_latents``, its latent.
+        """
+        ...
+
+    def predict(self, latents: Windows, times: Times, conditioning: Conditioning, attend: object = None) -> Windows:
+        """The clean latents that the prior expects behind ``latents`` at ``times``."""
+        ...

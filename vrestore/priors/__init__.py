@@ -1,0 +1,51 @@
+"""Priors by name, and by the class that a folder in diffusers' layout names."""
+
+import json
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vrestore.errors import PriorError
+from vrestore.prior import Prior, PriorFacts
+from vrestore.weights import EMBEDDED, locate
+
+FAMILIES = {"EmbeddedPrior": "vrestore.priors.embedded"}
+"""Module of the adapter for every `_class_name` of a `model_index.json`."""
+
+
+@dataclass(frozen=True)
+class PriorSource:
+    """A prior that has been found but not loaded: its folder and its adapter."""
+
+    folder: Path
+    adapter: Any
+
+    @property
+    def facts(self) -> PriorFacts:
+        """Known before anything is loaded."""
+        facts: PriorFacts = self.adapter.facts
+        return facts
+
+    def load(self, device: torch.device, dtype: torch.dtype) -> Prior:
+        """Read the weights. PriorError if they are missing or do not fit."""
+        prior: Prior = self.adapter.from_pretrained(self.folder, device, dtype)
+        return prior
+
+
+def find_prior(name: str) -> PriorSource:
+    """An embedded prior by its name, or the prior in a folder. PriorError if there is none; never downloads."""
+    folder = locate(name) if name in EMBEDDED else Path(name)
+    index = folder / "model_index.json"
+    if not index.is_file():
+        known = ", ".join(EMBEDDED)
+        raise PriorError(f"no prior {name!r}: neither an embedded one ({known}) nor a folder with a model_index.json")
+    try:
+        family = str(json.loads(index.read_text())["_class_name"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise PriorError(f"{index} does not name a class; it must be a folder in diffusers' layout") from error
+    if family not in FAMILIES:
+        raise PriorError(f"{folder} holds a {family}, which is not supported; supported are {', '.join(FAMILIES)}")
+    return PriorSource(folder, getattr(import_module(FAMILIES[family]), family))

@@ -1,0 +1,129 @@
+"""The embedded restoration prior: the project's own small latent video bridge, in diffusers' folder layout."""
+
+from collections.abc import Iterable, Iterator
+from itertools import tee
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from vrestore.errors import PriorError
+from vrestore.prior import Conditioning, PriorFacts
+from vrestore.priors.embedded_nets import LATENT_FACTOR, BridgeVideoDenoiser, GuidedAutoencoder, brought
+from vrestore.priors.motion import flow_picture, motions
+from vrestore.sampling import Ladder, bridge_ladder
+from vrestore.shapes import Frame, Frames, Latents, Times, Windows
+
+Network = TypeVar("Network", GuidedAutoencoder, BridgeVideoDenoiser)
+
+DECODE_TOGETHER = 2
+"""Frames decoded in one call: more gain nothing on a CPU and cost memory at full size."""
+
+
+class EmbeddedPrior:
+    """A bridge from degraded latents to clean ones: one step is faithful, more trade fidelity for sharpness.
+
+    The autoencoder and the denoiser see the degraded frame enlarged to output size: one prior serves every scale.
+    """
+
+    facts = PriorFacts(
+        name="embedded",
+        licence="Apache-2.0",
+        window=6,
+        per_frame_levels=True,
+        latent_channels=16,
+        spatial_factor=LATENT_FACTOR,
+        temporal_factor=1,
+        size_multiple=2 * LATENT_FACTOR,
+        conditionings=frozenset({"degraded", "degraded_latents", "motion"}),
+        call_bytes=6_000,
+    )
+
+    def __init__(
+        self, vae: GuidedAutoencoder, unet: BridgeVideoDenoiser, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self.device, self.dtype = device, dtype
+        self._vae = vae.to(device=device, memory_format=torch.channels_last).eval()
+        self._unet = unet.to(device=device, memory_format=torch.channels_last).eval()
+
+    @classmethod
+    def from_pretrained(cls, folder: Path, device: torch.device, dtype: torch.dtype) -> "EmbeddedPrior":
+        """Load ``folder/vae`` and ``folder/unet``; PriorError if they are not there or do not fit. Never downloads."""
+        vae = _load(GuidedAutoencoder, folder / "vae")
+        unet = _load(BridgeVideoDenoiser, folder / "unet")
+        return cls(vae, unet, device, dtype)
+
+    def ladder(self, steps: int) -> Ladder:
+        """Even steps along the bridge, time 1 (degraded) to 0 (clean)."""
+        return bridge_ladder(steps, spread=float(self._unet.config.bridge_noise))
+
+    def encode(self, frames: Frames) -> Latents:
+        """Frames in [0, 1] to latents, root mean square over channels below 1, on the prior's device."""
+        with torch.inference_mode(), self._precision():
+            return self._vae.encode(self._images(frames)).float()
+
+    def decode(self, latents: Latents, conditioning: Conditioning) -> Frames:
+        """Latents to frames, not clamped, with a look at ``degraded`` and ``aligned``, (time, ...) each."""
+        whole = (latents, conditioning["degraded"], conditioning["aligned"])
+        with torch.inference_mode(), self._precision():
+            parts = zip(*(x.split(DECODE_TOGETHER) for x in whole), strict=True)
+            return torch.cat([self._vae.decode(*(self._images(x) for x in part)).float() for part in parts])
+
+    def conditions(self, frames: Iterable[Frame]) -> Iterator[dict[str, Tensor]]:
+        """Of each frame of a shot ``degraded`` (3, H, W), ``aligned`` (6, H, W), ``degraded_latents`` (C, h, w) and
+        ``motion`` (6, h, w)."""
+        ours, theirs = tee(frame.to(self.device) for frame in frames)
+        fields = motions(flow_picture(frame) for frame in theirs)
+        before, here = None, next(ours, None)
+        while here is not None:
+            motion, after = next(fields).to(self.device), next(ours, None)
+            yield {
+                "degraded": here,
+                "aligned": self._aligned(before, here, after, motion),
+                "degraded_latents": self.encode(here[None])[0],
+                "motion": motion,
+            }
+            before, here = here, after
+
+    def _aligned(self, before: Tensor | None, here: Tensor, after: Tensor | None, motion: Tensor) -> Tensor:
+        """Half precision is ample for differences, and two pictures a frame are held."""
+        sides = ((before, motion[:3]), (after, motion[3:]))
+        parts = [torch.zeros_like(here) if n is None else brought(n[None], here[None], f[None])[0] for n, f in sides]
+        return torch.cat(parts).half()
+
+    def predict(self, latents: Windows, times: Times, conditioning: Conditioning, attend: object = None) -> Windows:
+        """Clean latents; ``attend`` must be None, there is no attention to direct."""
+        if attend is not None:
+            raise PriorError(f"the embedded prior has no attention, but a step asks for {attend!r}; use a plan without")
+        degraded = conditioning["degraded"]
+        images = rearrange(self._images(degraded.flatten(0, 1)), "(b t) c h w -> b t c h w", t=degraded.shape[1])
+        with torch.inference_mode(), self._precision():
+            start, motion = conditioning["degraded_latents"], conditioning["motion"]
+            return self._unet(latents, times.to(self.device), start, images, motion).float()
+
+    def _images(self, frames: Tensor) -> Tensor:
+        return frames.to(self.device, torch.float32).contiguous(memory_format=torch.channels_last)
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+
+def _load(kind: type[Network], folder: Path) -> Network:
+    """A network from its folder, with every weight that it needs and none that it does not."""
+    try:
+        network, found = kind.from_pretrained(
+            folder, local_files_only=True, torch_dtype=torch.float32, output_loading_info=True
+        )
+    except Exception as error:  # whatever a damaged file makes of the libraries that read it
+        raise PriorError(
+            f"no usable weights in {folder}: {str(error).splitlines()[0]}; reinstall vrestore or name another prior"
+        ) from error
+    wrong = [name for kind_of in ("missing_keys", "unexpected_keys", "mismatched_keys") for name in found[kind_of]]
+    if wrong:
+        raise PriorError(
+            f"the weights in {folder} are of another network: {len(wrong)} do not fit, such as {wrong[0]}; reinstall "
+            "vrestore or name another prior"
+        )
+    return network

@@ -1,0 +1,231 @@
+"""Ladders, which say what a level means, and solvers, which move latents from one level to another.
+
+A solver is a pure function of the latents, the clean latents that a prior predicts (x0), and the levels before and
+after; it keeps no state. Levels are integers, one for all latents or one per frame. A frame whose level does not
+change comes back untouched, to the last bit.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vrestore.errors import ConfigError
+from vrestore.shapes import AnyLatents, Levels
+
+Kind = Literal["bridge", "flow", "ddim"]
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """What levels 0..T mean. On level i a latent is ``alpha[i] * clean + sigma[i] * end`` (+ noise of a bridge)."""
+
+    kind: Kind
+    """bridge: ``end`` is the degraded latent. flow, ddim: ``end`` is standard normal noise."""
+    time: tuple[float, ...]
+    """What the prior is told. bridge and flow: in [0, 1]; ddim: the training timestep."""
+    alpha: tuple[float, ...]
+    """Share of the clean latent, falling from (almost) 1 at level 0."""
+    sigma: tuple[float, ...]
+    """Share of the end point, rising from (almost) 0 at level 0."""
+    spread: float = 0.0
+    """Deviation scale of a bridge: between its ends it holds noise of deviation ``spread * sqrt(alpha * sigma)``."""
+
+    @property
+    def levels(self) -> int:
+        """T, the noisiest level."""
+        return len(self.time) - 1
+
+
+def bridge_ladder(steps: int, spread: float = 0.0) -> Ladder:
+    """A bridge from the degraded latents (t = 1) to the clean ones (t = 0), at equal steps of t.
+
+    Brownian bridge: Li et al., "BBDM", CVPR 2023, section 3.1, with the variance ``spread² t (1 - t)``; ``spread`` 0 is
+    the straight line.
+    """
+    _check_steps(steps)
+    if spread < 0:
+        raise ConfigError(f"A bridge cannot have the spread {spread}; use 0 or more.")
+    t = tuple(i / steps for i in range(steps + 1))
+    return Ladder("bridge", t, tuple(1 - x for x in t), t, spread)
+
+
+def flow_ladder(steps: int, shift: float = 1.0) -> Ladder:
+    """Rectified flow from noise (t = 1), the times moved towards it: t = shift u / (1 + (shift - 1) u).
+
+    Liu et al., "Flow Straight and Fast", ICLR 2023; shift: Esser et al., "Scaling Rectified Flow Transformers",
+    ICML 2024, eq. 23.
+    """
+    _check_steps(steps)
+    if not shift > 0:
+        raise ConfigError(f"A flow cannot have the shift {shift}; use a positive number, 1 for equal steps.")
+    u = tuple(i / steps for i in range(steps + 1))
+    t = tuple(shift * x / (1 + (shift - 1) * x) for x in u)
+    return Ladder("flow", t, tuple(1 - x for x in t), t)
+
+
+def ddim_ladder(
+    steps: int,
+    alphas_cumprod: Sequence[float] | Float[Tensor, " train"],
+    spacing: Literal["leading", "trailing", "linspace"] = "trailing",
+    *,
+    offset: int = 0,
+    clean: bool = True,
+) -> Ladder:
+    """Levels among the timesteps that a variance-preserving prior was trained on.
+
+    Args:
+        steps: T, 1 to the number of training timesteps.
+        alphas_cumprod: of each training timestep, from the least noisy, in (0, 1] ([0, 1) at the last).
+        spacing: as in Lin et al., "Common Diffusion Noise Schedules and Sample Steps are Flawed", WACV 2024, table 2.
+        offset: added to the timesteps of "leading".
+        clean: level 0 is free of noise. Otherwise it has the noise of training timestep 0, as an inversion needs,
+            which cannot leave an exactly clean level.
+    """
+    products = [float(x) for x in alphas_cumprod]
+    count = len(products)
+    _check_steps(steps, count)
+    if spacing == "leading":
+        timesteps = [i * (count // steps) + offset for i in range(steps)]
+    elif spacing == "trailing":
+        timesteps = [round((i + 1) * count / steps) - 1 for i in range(steps)]
+    else:
+        timesteps = [round(i * (count - 1) / max(steps - 1, 1)) for i in range(steps)]
+    if not (timesteps[0] >= 0 and timesteps[-1] < count):
+        raise ConfigError(f"offset {offset} moves timesteps outside 0 to {count - 1}.")
+    on_levels = [1.0 if clean else products[0]] + [products[t] for t in timesteps]
+    time = (0.0, *(float(t) for t in timesteps))
+    return Ladder("ddim", time, tuple(x**0.5 for x in on_levels), tuple((1 - x) ** 0.5 for x in on_levels))
+
+
+def interpolate(
+    ladder: Ladder, clean: AnyLatents, end: AnyLatents, level: int | Levels, noise: AnyLatents | None = None
+) -> AnyLatents:
+    """Latents at a level between a clean latent and the ladder's end point: the forward process of all three kinds.
+
+    ``noise``: standard normal, for a bridge with a spread; ``None`` leaves it out.
+    """
+    alpha, sigma = _at(ladder, ladder.alpha, level, clean), _at(ladder, ladder.sigma, level, clean)
+    mixed = alpha.to(clean.dtype) * clean + sigma.to(clean.dtype) * end
+    if noise is not None and ladder.spread:
+        mixed = mixed + (ladder.spread * (alpha * sigma).sqrt()).to(clean.dtype) * noise
+    return mixed
+
+
+def ddim(
+    ladder: Ladder,
+    z: AnyLatents,
+    x0: AnyLatents,
+    level: int | Levels,
+    to: int | Levels,
+    noise: AnyLatents | None = None,
+    *,
+    eta: float = 0.0,
+) -> AnyLatents:
+    """Song, Meng and Ermon, "Denoising Diffusion Implicit Models", ICLR 2021, eq. 12 and 16.
+
+    ``eta`` 0 is deterministic and runs upwards too (inversion, from a ladder that is not ``clean``); 1 is DDPM.
+
+    Raises:
+        ConfigError: a ladder of another kind; noise missing or wanted on the way up; an exactly clean level left.
+    """
+    _check_kind(ladder, "ddim")
+    _check_noise(level, to, noise, eta)
+    a, b = (_at(ladder, ladder.alpha, i, z) for i in (level, to))
+    s, r = (_at(ladder, ladder.sigma, i, z) for i in (level, to))
+    _check_leaves_noise(s, level, to)
+    fresh = eta * (r / s) * (1 - (a / b) ** 2).clamp(min=0).sqrt() if eta else torch.zeros_like(s)  # eq. 16
+    keep = (r**2 - fresh**2).clamp(min=0).sqrt() / s
+    moved = (b - keep * a).to(z.dtype) * x0 + keep.to(z.dtype) * z  # eq. 12, with eps = (z - a x0) / s
+    if noise is not None and eta:
+        moved = moved + fresh.to(z.dtype) * noise
+    return _keep_still(z, moved, level, to)
+
+
+def flow_euler(ladder: Ladder, z: AnyLatents, x0: AnyLatents, level: int | Levels, to: int | Levels) -> AnyLatents:
+    """One Euler step of the rectified flow, z + (s - t) v with v = (z - x0) / t.
+
+    Liu et al., "Flow Straight and Fast", ICLR 2023, the v of eq. 1. Runs upwards too, but not from t = 0.
+
+    Raises:
+        ConfigError: a ladder of another kind; an exactly clean level left.
+    """
+    _check_kind(ladder, "flow")
+    t, s = (_at(ladder, ladder.sigma, i, z) for i in (level, to))
+    _check_leaves_noise(t, level, to)
+    return _keep_still(z, x0 + (s / t).to(z.dtype) * (z - x0), level, to)
+
+
+def bridge_euler(
+    ladder: Ladder,
+    z: AnyLatents,
+    x0: AnyLatents,
+    level: int | Levels,
+    to: int | Levels,
+    noise: AnyLatents | None = None,
+    *,
+    strength: float = 0.0,
+) -> AnyLatents:
+    """One step of the bridge from t to s: its law at s, given its end x0 at 0 and z at t.
+
+    z_s = x0 + (s / t) (z - x0) + strength spread sqrt(s (t - s) / t) noise: the Brownian bridge between these ends, as
+    in Li et al., "BBDM", CVPR 2023, section 3.2. ``strength`` 0 is deterministic, 1 keeps the bridge's noise.
+
+    Raises:
+        ConfigError: a ladder of another kind; noise missing or wanted on the way up; an exactly clean level left.
+    """
+    _check_kind(ladder, "bridge")
+    _check_noise(level, to, noise, strength * ladder.spread)
+    t, s = (_at(ladder, ladder.sigma, i, z) for i in (level, to))
+    _check_leaves_noise(t, level, to)
+    moved = x0 + (s / t).to(z.dtype) * (z - x0)
+    if noise is not None and strength and ladder.spread:
+        deviation = strength * ladder.spread * (s * (t - s) / t).clamp(min=0).sqrt()
+        moved = moved + deviation.to(z.dtype) * noise
+    return _keep_still(z, moved, level, to)
+
+
+def _at(ladder: Ladder, values: tuple[float, ...], level: int | Levels, like: Tensor) -> Tensor:
+    """What a level means, float64, shaped to multiply ``like``: a scalar, or (time, 1, 1, 1)."""
+    index = torch.as_tensor(level, device="cpu")
+    if bool((index < 0).any()) or bool((index > ladder.levels).any()):
+        raise ConfigError(f"Level {level} is not on the ladder; use 0 to {ladder.levels}.")
+    means = torch.tensor(values, dtype=torch.float64)[index].to(like.device)
+    return means if isinstance(level, int) else means.view(-1, 1, 1, 1)
+
+
+def _keep_still(z: Tensor, moved: Tensor, level: int | Levels, to: int | Levels) -> Tensor:
+    """``z`` where the level stays, ``moved`` elsewhere."""
+    still = torch.as_tensor(level, device=z.device) == torch.as_tensor(to, device=z.device)
+    return torch.where(still.view(-1, 1, 1, 1) if still.ndim else still, z, moved)
+
+
+def _check_steps(steps: int, most: int | None = None) -> None:
+    if steps < 1 or (most is not None and steps > most):
+        raise ConfigError(
+            f"A ladder cannot have {steps} steps; use 1 or more" + (f", at most {most}." if most else ".")
+        )
+
+
+def _check_kind(ladder: Ladder, kind: Kind) -> None:
+    if ladder.kind != kind:
+        raise ConfigError(f"This solver walks a {kind} ladder, not a {ladder.kind} ladder.")
+
+
+def _check_noise(level: int | Levels, to: int | Levels, noise: Tensor | None, amount: float) -> None:
+    if amount and noise is None:
+        raise ConfigError("A stochastic step needs noise; pass it, or set eta or strength to 0.")
+    if amount and bool((torch.as_tensor(to) > torch.as_tensor(level)).any()):
+        raise ConfigError(f"A step upwards, from level {level} to {to}, takes no noise; set eta or strength to 0.")
+
+
+def _check_leaves_noise(sigma: Tensor, level: int | Levels, to: int | Levels) -> None:
+    """At an exactly clean level z says nothing about the noise, so no solver can leave it."""
+    moves = (torch.as_tensor(level) != torch.as_tensor(to)).to(sigma.device)
+    if bool(((sigma.flatten() == 0) & moves).any()):
+        raise ConfigError(
+            f"Level {level} holds no noise and cannot be left for {to}; use a ladder whose level 0 is not clean."
+        )

@@ -1,0 +1,88 @@
+"""The contract of a head: a frozen configuration, and what it makes of frames before and after the prior."""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal, Protocol, runtime_checkable
+
+from vrestore.errors import ConfigError
+from vrestore.shapes import Frame, OutputFrame
+
+MOST_STEPS = 1000
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskConfig:
+    """Settings that every head has; the command line is made from the fields and their help."""
+
+    steps: Annotated[
+        int, "Sampling steps. One is the most faithful; more buy sharpness where --fidelity is below 0.5."
+    ] = 1
+    fidelity: Annotated[
+        float,
+        "0 to 1. Below 0.5 the sampler draws detail (with more than one step), at 0.5 it gives the likeliest picture, "
+        "towards 1 the output, degraded again, must be the input.",
+    ] = 0.5
+    seed: Annotated[int, "Seed of the noise; it enters only below fidelity 0.5."] = 0
+    window: Annotated[int, "Frames that the prior sees together."] = 16
+    overlap: Annotated[int, "Frames that neighbouring windows share."] = 4
+    tile: Annotated[
+        int | None, "Side of the square parts that the picture is cut into, in output pixels; none: chosen by size."
+    ] = None
+    prior: Annotated[str, "Name of the prior, or a folder in diffusers' layout."] = "restoration"
+    device: Annotated[str, "auto, cpu, cuda, cuda:0, mps ..."] = "auto"
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"], "Precision of the prior; auto: the fastest one here."
+    ] = "auto"
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a value outside its range."""
+        if not 1 <= self.steps <= MOST_STEPS:
+            raise ConfigError(f"steps is {self.steps}; give 1 to {MOST_STEPS}")
+        if not 0 <= self.fidelity <= 1:
+            raise ConfigError(f"fidelity is {self.fidelity}; give a number from 0 to 1")
+        if not 0 <= self.seed < 1 << 64:
+            raise ConfigError(f"seed is {self.seed}; give 0 to {(1 << 64) - 1}")
+        if self.window < 1:
+            raise ConfigError(f"window is {self.window}; give 1 or more frames")
+        if not 0 <= self.overlap < self.window:
+            raise ConfigError(f"overlap is {self.overlap}; give 0 to {self.window - 1}, less than the window")
+        if self.tile is not None and self.tile < 128:
+            raise ConfigError(f"tile is {self.tile}; give 128 or more output pixels, or leave it out")
+        if self.dtype not in DTYPES:
+            raise ConfigError(f"dtype is {self.dtype!r}; give one of {', '.join(DTYPES)}")
+
+
+@runtime_checkable
+class Task(Protocol):
+    """A restoring head: what the prior sees of a source frame, and what becomes of the prior's answer.
+
+    ``name`` is the command, ``summary`` its line of help. Frames are RGB in [0, 1], (3, height, width).
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    config_type: ClassVar[type[TaskConfig]]
+
+    @property
+    def config(self) -> TaskConfig:
+        """The settings, frozen."""
+        ...
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of the output for a source of that size; ConfigError if it cannot be."""
+        ...
+
+    def degraded(self, source: Frame) -> OutputFrame:
+        """The source frame at output size: what the prior starts from and is conditioned on."""
+        ...
+
+    def finish(self, restored: OutputFrame, source: Frame, *, exact: bool) -> OutputFrame:
+        """The output frame: colour held to the source, and as consistent with it as ``fidelity`` asks.
+
+        ``exact``: the source's samples are free of a codec's errors, so they may be believed.
+        """
+        ...
+
+    def consistency_db(self, output: OutputFrame, source: Frame) -> float:
+        """PSNR-Y in dB between the output degraded again and the source, both rounded to 8 bits; at most 100."""
+        ...

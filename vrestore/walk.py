@@ -1,0 +1,151 @@
+"""One shot through the prior: source frames in, restored frames out, in order, as soon as they are final."""
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vrestore.clock import Clock
+from vrestore.executor import Executor
+from vrestore.guidance import restoration
+from vrestore.noise import noise
+from vrestore.padding import pad_to, unpad
+from vrestore.plan.steps import Plan, Step, Tile
+from vrestore.prior import Prior
+from vrestore.sampling import bridge_euler
+from vrestore.shapes import Frame, Latent, OutputFrame
+from vrestore.store import RamStore
+from vrestore.task import Task
+from vrestore.video import DecodedFrame
+
+
+@dataclass(frozen=True)
+class Restored:
+    """An output frame with its time, and the source frame behind it."""
+
+    frame: OutputFrame
+    source: Frame
+    pts: int
+
+
+@dataclass
+class _Entry:
+    source: Frame
+    pts: int
+    conditioning: dict[str, Tensor]
+
+
+class ShotWalk:
+    """Runs the plan of one shot. Everything that depends on the shot's length streams.
+
+    ``frames`` are the shot's decoded frames from ``first`` on (counted within the shot); those before ``begin`` are
+    only neighbours to look at. ``shot_start`` is the shot's first frame in the whole video: noise belongs to absolute
+    frames. ``exact``: the source is lossless.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        prior: Prior,
+        plan: Plan,
+        frames: Iterator[DecodedFrame],
+        clock: Clock,
+        *,
+        shot_start: int,
+        exact: bool,
+        first: int = 0,
+        begin: int = 0,
+    ) -> None:
+        self._task, self._prior, self._clock = task, prior, clock
+        self._shot_start, self._exact = shot_start, exact
+        self._ladder = prior.ladder(plan.levels)
+        self._entries: dict[int, _Entry] = {}
+        self._next, self._begin = first, begin
+        self._stream = self._conditioned(frames)
+        fidelity = task.config.fidelity
+        self._freedom = max(0.0, 1 - 2 * fidelity)
+        self._pull = max(0.0, 2 * fidelity - 1)
+        self.executor = Executor(plan, self._predict, self._start, self._solve, store=RamStore(prior.device))
+
+    def ticks(self) -> Iterator[Iterator[Restored]]:
+        """Groups of finished frames, to be used up in turn; between two groups the executor's state may be saved.
+
+        Pictures are made one by one as they are asked for: a group may be as long as a window.
+        """
+        for finished in self.executor.ticks():
+            yield (self._reconstruct(position, latent) for position, latent in finished)
+
+    def _conditioned(self, frames: Iterator[DecodedFrame]) -> Iterator[_Entry]:
+        waiting: deque[tuple[Tensor, int]] = deque()
+
+        def degraded() -> Iterator[Frame]:
+            for decoded in frames:
+                with self._clock.stage("prepare"):
+                    source = torch.from_numpy(decoded.rgb)
+                    picture = pad_to(self._task.degraded(source), self._prior.facts.size_multiple)
+                waiting.append((source, decoded.pts))
+                yield picture
+
+        for conditioning in self._prior.conditions(degraded()):
+            source, pts = waiting.popleft()
+            yield _Entry(source, pts, conditioning)
+
+    def _entry(self, position: int) -> _Entry:
+        while position >= self._next:
+            with self._clock.stage("encode"):
+                entry = next(self._stream)
+            if self._next >= self._begin:
+                self._entries[self._next] = entry
+            self._next += 1
+        return self._entries[position]
+
+    def _start(self, position: int) -> Latent:
+        return self._entry(position).conditioning["degraded_latents"]
+
+    def _predict(self, steps: Sequence[Step], latents: Sequence[Tensor]) -> Sequence[Tensor]:
+        rows = [[self._cut(self._entry(int(p)).conditioning, step.tile) for p in step.frames] for step in steps]
+        gathered = {
+            name: torch.stack([torch.stack([frame[name] for frame in row]) for row in rows])
+            for name in self._prior.facts.conditionings
+        }
+        times = torch.tensor([[self._ladder.time[level] for level in step.level] for step in steps])
+        with self._clock.stage("denoise"):
+            found = self._prior.predict(torch.stack(list(latents)), times, gathered, steps[0].attend)
+        return list(found)
+
+    def _cut(self, conditioning: Mapping[str, Tensor], tile: Tile | None) -> Mapping[str, Tensor]:
+        if tile is None:
+            return conditioning
+        base = conditioning["degraded_latents"].shape[-1]
+        return {name: _part(value, value.shape[-1] // base, tile) for name, value in conditioning.items()}
+
+    def _solve(self, position: int, z: Latent, x0: Latent, level: int, to: int) -> Latent:
+        time = self._ladder.time[to]
+        if self._pull and to > 0:  # the last step is left free: the projection of `finish` has the last word
+            start = self._entry(position).conditioning["degraded_latents"]
+            x0 = restoration(x0, start, time, weight=self._pull)
+        drawn = None
+        if self._freedom and to > 0:
+            drawn = noise(self._task.config.seed, self._shot_start + position, to, _shape(z)).to(z)
+        return bridge_euler(self._ladder, z, x0, level, to, drawn, strength=self._freedom if to > 0 else 0.0)
+
+    def _reconstruct(self, position: int, latent: Latent) -> Restored:
+        entry = self._entries.pop(position)
+        size = self._task.output_size(*entry.source.shape[-2:])
+        with self._clock.stage("reconstruct"):
+            picture = self._prior.decode(latent[None], {k: v[None] for k, v in entry.conditioning.items()})[0]
+        with self._clock.stage("finish"):
+            frame = self._task.finish(unpad(picture.cpu(), size), entry.source, exact=self._exact)
+        return Restored(frame, entry.source, entry.pts)
+
+
+def _part(value: Tensor, factor: int, tile: Tile) -> Tensor:
+    height, width = len(tile.weight_y) * factor, len(tile.weight_x) * factor
+    return value[..., tile.y * factor : tile.y * factor + height, tile.x * factor : tile.x * factor + width]
+
+
+def _shape(latent: Latent) -> tuple[int, int, int]:
+    channels, height, width = latent.shape
+    return channels, height, width

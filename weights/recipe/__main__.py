@@ -1,0 +1,73 @@
+"""The recipe as commands: `python -m vrestore.weights.recipe pool | train | judge`.
+
+pool   DATA POOL          render and degrade the training pool from DATA/stills and DATA/clips
+train  POOL RUN           train (or go on), then write the weights in diffusers' layout to RUN/weights
+judge  WEIGHTS SEQUENCES  PSNR-Y on folders of real frames
+"""
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import torch
+
+from vrestore.weights.recipe import judge as judging
+from vrestore.weights.recipe.export import export, load
+from vrestore.weights.recipe.pool import PoolConfig, build_pool
+from vrestore.weights.recipe.train import TrainConfig, Trainer, train
+
+log = logging.getLogger("vrestore.recipe")
+FRAMES, SIZE = 6, (256, 448)
+
+
+@click.group(help=__doc__)
+@click.option("--threads", default=2, show_default=True, help="CPU threads of the training process.")
+def main(threads: int) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    torch.set_num_threads(threads)
+
+
+@main.command()
+@click.argument("data", type=click.Path(exists=True, path_type=Path))
+@click.argument("pool", type=click.Path(path_type=Path))
+@click.option("--clips", default=PoolConfig.clips, show_default=True)
+@click.option("--seed", default=PoolConfig.seed, show_default=True)
+@click.option("--jobs", default=2, show_default=True)
+def pool(data: Path, pool: Path, clips: int, seed: int, jobs: int) -> None:
+    """Render and degrade the training pool."""
+    build_pool(pool, data, PoolConfig(clips=clips, seed=seed), jobs, log.info)
+
+
+@main.command("train")
+@click.argument("pool", type=click.Path(exists=True, path_type=Path))
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--sequences", type=click.Path(exists=True, path_type=Path), help="Folders of real frames to judge on.")
+@click.option("--steps", default=TrainConfig.steps, show_default=True)
+@click.option("--decay", default=TrainConfig.decay, show_default=True)
+@click.option("--seed", default=TrainConfig.seed, show_default=True)
+@click.option("--device", default="cpu", show_default=True)
+def train_command(
+    pool: Path, run: Path, sequences: Path | None, steps: int, decay: int, seed: int, device: str
+) -> None:
+    """Train, or go on with what RUN holds; then export."""
+    clips = judging.load_sequences(sequences, FRAMES, SIZE) if sequences else {}
+    config = replace(TrainConfig(), steps=steps, decay=decay, seed=seed)
+    trainer = Trainer(pool, run, config, device)
+    log.info("from step %d", trainer.step)
+    model = train(trainer, log.info, lambda m: judging.judge(m, clips) if clips else "")
+    export(model, run / "weights")
+
+
+@main.command("judge")
+@click.argument("weights", type=click.Path(exists=True, path_type=Path))
+@click.argument("sequences", type=click.Path(exists=True, path_type=Path))
+def judge_command(weights: Path, sequences: Path) -> None:
+    """PSNR-Y of one-step restoration on folders of real frames."""
+    clips = judging.load_sequences(sequences, FRAMES, SIZE)
+    click.echo(json.dumps({"psnr_y": judging.judge(load(weights), clips)}))
+
+
+if __name__ == "__main__":
+    main()

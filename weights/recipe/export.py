@@ -1,0 +1,32 @@
+"""Trained weights to and from diffusers' layout: `vae/` and `unet/` in fp16 safetensors beside `model_index.json`."""
+
+import json
+from copy import deepcopy
+from pathlib import Path
+
+import torch
+
+from vrestore.priors.embedded_nets import BridgeVideoDenoiser, GuidedAutoencoder
+from vrestore.weights.recipe.train import Restorer
+
+INDEX = {
+    "_class_name": "EmbeddedPrior",
+    "vae": ["vrestore", "GuidedAutoencoder"],
+    "unet": ["vrestore", "BridgeVideoDenoiser"],
+}
+
+
+def export(model: Restorer, folder: Path) -> None:
+    """Write ``folder/model_index.json``, ``folder/vae`` and ``folder/unet``; the model itself stays as it is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    half = deepcopy(model).cpu().to(torch.float16)
+    half.vae.save_pretrained(folder / "vae")
+    half.unet.save_pretrained(folder / "unet")
+    (folder / "model_index.json").write_text(json.dumps(INDEX, indent=2) + "\n")
+
+
+def load(folder: Path) -> Restorer:
+    """Weights that `export` wrote, in float32, ready to judge or to train on."""
+    vae = GuidedAutoencoder.from_pretrained(folder / "vae", local_files_only=True, torch_dtype=torch.float32)
+    unet = BridgeVideoDenoiser.from_pretrained(folder / "unet", local_files_only=True, torch_dtype=torch.float32)
+    return Restorer(vae, unet).eval()
