@@ -47,14 +47,19 @@ def pool(data: Path, pool: Path, clips: int, seed: int, jobs: int) -> None:
 @click.option("--steps", default=TrainConfig.steps, show_default=True)
 @click.option("--decay", default=TrainConfig.decay, show_default=True)
 @click.option("--seed", default=TrainConfig.seed, show_default=True)
+@click.option("--clean", default=TrainConfig.clean, show_default=True, help="Share of clips reduced cleanly.")
+@click.option("--start", type=click.Path(exists=True, path_type=Path), help="Weights to start from; else none.")
 @click.option("--device", default="cpu", show_default=True)
 def train_command(
-    pool: Path, run: Path, sequences: Path | None, steps: int, decay: int, seed: int, device: str
+    pool: Path, run: Path, sequences: Path | None, start: Path | None, device: str, **values: float
 ) -> None:
     """Train, or go on with what RUN holds; then export."""
     clips = judging.load_sequences(sequences, FRAMES, SIZE) if sequences else {}
-    config = replace(TrainConfig(), steps=steps, decay=decay, seed=seed)
-    trainer = Trainer(pool, run, config, device)
+    config = replace(TrainConfig(), **values)
+    if start is None:
+        trainer = Trainer(pool, run, config, device)
+    else:
+        trainer = Trainer(pool, run, replace(config, opening=0), device, lambda: load(start).train())
     log.info("from step %d", trainer.step)
     model = train(trainer, log.info, lambda m: judging.judge(m, clips) if clips else "")
     export(model, run / "weights")
