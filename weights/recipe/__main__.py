@@ -51,11 +51,19 @@ def pool(data: Path, pool: Path, clips: int, seed: int, jobs: int) -> None:
 @click.option("--start", type=click.Path(exists=True, path_type=Path), help="Weights to start from; else none.")
 @click.option("--device", default="cpu", show_default=True)
 def train_command(
-    pool: Path, run: Path, sequences: Path | None, start: Path | None, device: str, **values: float
+    pool: Path,
+    run: Path,
+    sequences: Path | None,
+    start: Path | None,
+    steps: int,
+    decay: int,
+    seed: int,
+    clean: float,
+    device: str,
 ) -> None:
     """Train, or go on with what RUN holds; then export."""
     clips = judging.load_sequences(sequences, FRAMES, SIZE) if sequences else {}
-    config = replace(TrainConfig(), **values)
+    config = replace(TrainConfig(), steps=steps, decay=decay, seed=seed, clean=clean)
     if start is None:
         trainer = Trainer(pool, run, config, device)
     else:
