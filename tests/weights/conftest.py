@@ -35,13 +35,14 @@ def pool_config():
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory):
-    """A data folder: two photographs, and footage of one pool clip at twice the size."""
+    """A data folder: two photographs, and soft footage of one pool clip at twice the size."""
     folder = tmp_path_factory.mktemp("data")
     (folder / "stills").mkdir()
     (folder / "clips").mkdir()
     for seed in range(2):
         cv2.imwrite(str(folder / "stills" / f"{seed}.png"), photograph(seed, 240, 320))
-    wide = photograph(9, 2 * POOL.size, 2 * POOL.size + 64)
+    narrow = photograph(9, POOL.size, POOL.size + 32)
+    wide = cv2.resize(narrow, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
     views = [wide[:, 4 * i : 4 * i + 2 * POOL.size].copy() for i in range(POOL.frames)]
     write_video(folder / "clips" / "footage.mp4", views)
     return folder

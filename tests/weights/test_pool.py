@@ -30,7 +30,7 @@ def test_the_pool_is_a_function_of_seed_and_data(data, pool_folder, pool_config,
     build_pool(tmp_path, data, pool_config, 1, said.append)
     for name in ARRAYS:
         assert (tmp_path / f"{name}.bin").read_bytes() == (pool_folder / f"{name}.bin").read_bytes()
-    assert said == ["rendered 0 of 2", "pool of 3 clips, 1 of them footage"]
+    assert said == ["made 0 of 3", "pool of 3 clips, 1 of them footage"]
 
 
 def test_shapes_and_contents(pool, data, pool_config):

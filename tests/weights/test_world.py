@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from vrestore.errors import ConfigError
+from vrestore.weights.recipe import world
 from vrestore.weights.recipe.world import (
     SUB_FRAMES,
     TextureBank,
@@ -113,12 +114,33 @@ def test_no_photographs_are_refused(tmp_path):
         TextureBank(tmp_path)
 
 
-def test_footage_is_halved_and_cropped(data, tmp_path):
+def test_soft_footage_is_reduced(data):
+    """It is as good as 64 pixels high, so it is made 64 pixels high; it pans 4 pixels a frame, twice as large."""
     (clip,) = footage_clips(data / "clips", WorldConfig(size=64, frames=6))
     assert clip.shape == (6, 64, 64, 3)
     assert clip.dtype == np.uint8
-    moved = np.abs(clip[1, :, :-2].astype(int) - clip[0, :, 2:]).mean()  # 4 pixels a frame, halved
+    moved = np.abs(clip[1, :, :-2].astype(int) - clip[0, :, 2:]).mean()
     assert moved < 3 < np.abs(clip[1].astype(int) - clip[0]).mean()
-    assert len(footage_clips(data / "clips", WorldConfig(size=32, frames=6))) == 4
+
+
+def noisy(frames, height, width):
+    return [np.random.default_rng(i).integers(0, 256, (height, width, 3), dtype=np.uint8) for i in range(frames)]
+
+
+def test_sharp_footage_is_covered_by_crops_of_itself():
+    frames = noisy(6, 64, 100)
+    assert world._sharp_enough(frames, 64) is frames
+    crops = world._crops(frames, 64)
+    assert [crop.shape for crop in crops] == [(6, 64, 64, 3)] * 2
+    assert np.array_equal(crops[0], np.stack(frames)[:, :, :64])
+    assert np.array_equal(crops[1], np.stack(frames)[:, :, 36:])
+
+
+def test_large_footage_is_halved():
+    assert world._sharp_enough(noisy(1, 150, 200), 64)[0].shape == (75, 100, 3)
+
+
+def test_footage_without_enough_frames_or_pixels_is_left_out(data, tmp_path):
     assert len(footage_clips(data / "clips", WorldConfig(size=64, frames=7))) == 0
+    assert len(footage_clips(data / "clips", WorldConfig(size=160, frames=6))) == 0
     assert len(footage_clips(tmp_path, SMALL)) == 0

@@ -4,10 +4,9 @@ Rendering costs more than a training step, so a fixed pool is rendered once; tra
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
@@ -96,36 +95,50 @@ def clip_motion(degraded: Tensor) -> np.ndarray:
     return scaled.round().clamp(-32000, 32000).to(torch.int16).numpy()
 
 
-_bank: list[TextureBank] = []
+@dataclass(frozen=True)
+class _Sources:
+    """What a process makes clips of."""
+
+    pool: Pool
+    config: PoolConfig
+    bank: TextureBank
+    footage: Sequence[np.ndarray]
 
 
-def _prepare(folder: Path) -> None:
+_sources: list[_Sources] = []
+
+
+def _prepare(folder: Path, data: Path, config: PoolConfig) -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    _bank[:] = [TextureBank(folder)]
+    footage = footage_clips(data / "clips", WorldConfig(size=config.size, frames=config.frames))
+    _sources[:] = [_Sources(Pool.open(folder, "r+"), config, TextureBank(data / "stills"), footage)]
 
 
-def _fill(pool: Pool, index: int, clip: Tensor, rng: np.random.Generator) -> None:
+def _fill(index: int) -> int:
+    """Make one clip of the pool: rendered ones first, then footage."""
+    sources = _sources[0]
+    pool, config = sources.pool, sources.config
+    rng = np.random.default_rng([config.seed, index])
+    if index < config.clips:
+        clip = render_clip(rng, sources.bank, WorldConfig(size=config.size, frames=config.frames))
+    else:
+        clip = rearrange(torch.from_numpy(sources.footage[index - config.clips]), "t h w c -> t c h w").float() / 255
     pool.sharp[index] = to_uint8(clip).numpy()
     for variant, low in enumerate((degrade_clean(clip), degrade_real(clip, rng))):
         pool.low[index, variant] = low.numpy()
         pool.motion[index, variant] = clip_motion(enlarge(low, clip.shape[-1]))
-
-
-def _render(index: int, folder: Path, config: PoolConfig) -> int:
-    rng = np.random.default_rng([config.seed, index])
-    world = WorldConfig(size=config.size, frames=config.frames)
-    _fill(Pool.open(folder, "r+"), index, render_clip(rng, _bank[0], world), rng)
     return index
 
 
-def _in_processes(jobs: int, work: Callable[[int], int], count: int, stills: Path) -> Iterator[int]:
+def _in_processes(jobs: int, count: int, folder: Path, data: Path, config: PoolConfig) -> Iterator[int]:
     if jobs == 0:
-        _prepare(stills)
-        yield from map(work, range(count))
+        _prepare(folder, data, config)
+        yield from map(_fill, range(count))
         return
-    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_prepare, initargs=(stills,)) as workers:
-        yield from workers.map(work, range(count), chunksize=4)
+    prepared = (folder, data, config)
+    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_prepare, initargs=prepared) as workers:
+        yield from workers.map(_fill, range(count), chunksize=4)
 
 
 def build_pool(folder: Path, data: Path, config: PoolConfig, jobs: int, say: Callable[[str], None]) -> None:
@@ -145,13 +158,9 @@ def build_pool(folder: Path, data: Path, config: PoolConfig, jobs: int, say: Cal
         with (folder / f"{name}.bin").open("wb") as file:
             file.truncate(int(np.prod(shape)) * (2 if name == "motion" else 1))
     (folder / "pool.json").write_text(json.dumps({"config": asdict(config), "footage": len(footage), "shapes": shapes}))
-    pool = Pool.open(folder, "r+")
-    for done in _in_processes(jobs, partial(_render, folder=folder, config=config), config.clips, data / "stills"):
+    for done in _in_processes(jobs, count, folder, data, config):
         if done % 50 == 0:
-            say(f"rendered {done} of {config.clips}")
-    for i, clip in enumerate(footage):
-        rng = np.random.default_rng([config.seed, config.clips + i])
-        _fill(pool, config.clips + i, rearrange(torch.from_numpy(clip), "t h w c -> t c h w").float() / 255, rng)
+            say(f"made {done} of {count}")
     say(f"pool of {count} clips, {len(footage)} of them footage")
 
 

@@ -82,12 +82,15 @@ def bridge_times(shape: tuple[int, int], one_step: float, generator: torch.Gener
     return torch.rand(shape, generator=generator)
 
 
-def deviation(error: Tensor, squared: bool) -> Tensor:
-    """Mean absolute error of clips (b, t, 3, h, w), or their mean root of the mean square.
+def deviation(error: Tensor, decaying: bool) -> Tensor:
+    """Mean absolute error of clips (b, t, 3, h, w); during the decay about the logarithm of their root mean square.
 
     The first learns faster; the second is what PSNR asks for, clip by clip, so it has the end of the training.
     """
-    return error.square().mean((1, 2, 3, 4)).sqrt().mean() if squared else error.abs().mean()
+    if not decaying:
+        return error.abs().mean()
+    size = error.square().mean((1, 2, 3, 4)).sqrt()
+    return 0.06 * torch.log1p(size / 0.01).mean()  # as steep as the first at an ordinary error, 0.05
 
 
 def losses(
