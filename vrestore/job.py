@@ -178,8 +178,8 @@ def plan_job(task: Task, input: Path | str, output: Path | str, options: RunOpti
     tile = job.tiles[0] if job.tiles else None
     area = len(tile.weight_y) * len(tile.weight_x) if tile else h * w
     pixels = h * w * job.facts.spatial_factor**2
-    # latents and motion; the enlarged picture and its aligned neighbours (in half precision); the source
-    per_frame = 4 * (2 * job.facts.latent_channels + 6) * h * w + 24 * pixels + 12 * job.info.width * job.info.height
+    # latents and motion; the degraded picture (in half precision); the source
+    per_frame = 4 * (2 * job.facts.latent_channels + 6) * h * w + 6 * pixels + 12 * job.info.width * job.info.height
     return JobPlan(
         input=str(job.info.path),
         output=str(job.output),

@@ -53,13 +53,26 @@ class Prior(Protocol):
         ...
 
     def decode(self, latents: Latents, conditioning: Conditioning) -> Frames:
-        """Latents to frames, about [0, 1]; ``conditioning`` as `conditions` gave it, stacked to (time, ...)."""
+        """Latents to frames, about [0, 1].
+
+        ``conditioning``, stacked to (time, ...): what `conditions` gave, and what `surroundings` made of it.
+        """
+        ...
+
+    def surroundings(
+        self, before: Conditioning | None, here: Conditioning, after: Conditioning | None
+    ) -> dict[str, Tensor]:
+        """What `decode` wants to know of a frame's neighbours in the shot, from their conditioning.
+
+        It is asked for when the frame is decoded: what is as large as the output need not be held until then.
+        """
         ...
 
     def conditions(self, frames: Iterable[Frame]) -> Iterator[dict[str, Tensor]]:
         """The conditioning of every degraded frame of a shot, in order, reading at most one frame ahead.
 
-        Always holds ``degraded``, the frame itself, and ``degraded_latents``, its latent.
+        Always holds ``degraded``, the frame itself, and ``degraded_latents``, its latent. The engine holds ``degraded``
+        in half precision for `predict` and `surroundings`; `decode` gets the frame as it was.
         """
         ...
 

@@ -32,6 +32,8 @@ class Restored:
 
 @dataclass
 class _Entry:
+    """What is held of a frame while it is under way: little that is as large as the output."""
+
     source: Frame
     pts: int
     conditioning: dict[str, Tensor]
@@ -84,19 +86,19 @@ class ShotWalk:
             for decoded in frames:
                 with self._clock.stage("prepare"):
                     source = torch.from_numpy(decoded.rgb)
-                    picture = pad_to(self._task.degraded(source), self._prior.facts.size_multiple)
+                    picture = self._padded(source)
                 waiting.append((source, decoded.pts))
                 yield picture
 
         for conditioning in self._prior.conditions(degraded()):
             source, pts = waiting.popleft()
-            yield _Entry(source, pts, conditioning)
+            yield _Entry(source, pts, conditioning | {"degraded": conditioning["degraded"].half()})
 
     def _entry(self, position: int) -> _Entry:
         while position >= self._next:
             with self._clock.stage("encode"):
                 entry = next(self._stream)
-            if self._next >= self._begin:
+            if self._next >= self._begin - 1:
                 self._entries[self._next] = entry
             self._next += 1
         return self._entries[position]
@@ -132,13 +134,23 @@ class ShotWalk:
         return bridge_euler(self._ladder, z, x0, level, to, drawn, strength=self._freedom if to > 0 else 0.0)
 
     def _reconstruct(self, position: int, latent: Latent) -> Restored:
-        entry = self._entries.pop(position)
-        size = self._task.output_size(*entry.source.shape[-2:])
+        entry, before = self._entries[position], self._entries.pop(position - 1, None)
+        after = self._entry(position + 1) if position + 1 < self.executor.plan.frames else None
+        with self._clock.stage("prepare"):
+            picture = self._padded(entry.source)
         with self._clock.stage("reconstruct"):
-            picture = self._prior.decode(latent[None], {k: v[None] for k, v in entry.conditioning.items()})[0]
+            here = entry.conditioning | {"degraded": picture.to(latent.device)}
+            beside = (None if side is None else side.conditioning for side in (before, after))
+            here |= self._prior.surroundings(next(beside), here, next(beside))
+            restored = self._prior.decode(latent[None], {name: value[None] for name, value in here.items()})[0]
+        size = self._task.output_size(*entry.source.shape[-2:])
         with self._clock.stage("finish"):
-            frame = self._task.finish(unpad(picture.cpu(), size), entry.source, exact=self._exact)
+            frame = self._task.finish(unpad(restored.cpu(), size), entry.source, exact=self._exact)
         return Restored(frame, entry.source, entry.pts)
+
+    def _padded(self, source: Frame) -> OutputFrame:
+        """The degraded frame, of a size that the prior takes."""
+        return pad_to(self._task.degraded(source), self._prior.facts.size_multiple)
 
 
 def _part(value: Tensor, factor: int, tile: Tile) -> Tensor:

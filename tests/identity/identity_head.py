@@ -52,6 +52,9 @@ class IdentityPrior:
     def decode(self, latents, conditioning):
         return conditioning["degraded"]
 
+    def surroundings(self, before, here, after):
+        return {}
+
     def conditions(self, frames):
         for frame in frames:
             yield {"degraded": frame, "degraded_latents": self.encode(frame[None])[0]}

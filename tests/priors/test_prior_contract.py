@@ -43,6 +43,11 @@ def clip(clips, size):
 def whole(prior, clip):
     """The conditioning of a clip as one window, a batch of one."""
     entries = list(prior.conditions(iter(clip)))
+    beside = [None, *entries, None]
+    entries = [
+        entry | prior.surroundings(before, entry, after)
+        for before, entry, after in zip(beside, entries, beside[2:], strict=False)
+    ]
     return {name: torch.stack([entry[name] for entry in entries])[None] for name in entries[0]}
 
 

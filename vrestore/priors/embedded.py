@@ -72,26 +72,28 @@ class EmbeddedPrior:
             return torch.cat([self._vae.decode(*(self._images(x) for x in part)).float() for part in parts])
 
     def conditions(self, frames: Iterable[Frame]) -> Iterator[dict[str, Tensor]]:
-        """Of each frame of a shot ``degraded`` (3, H, W), ``aligned`` (6, H, W), ``degraded_latents`` (C, h, w) and
-        ``motion`` (6, h, w)."""
+        """Of each frame of a shot ``degraded`` (3, H, W), ``degraded_latents`` (C, h, w) and ``motion`` (6, h, w)."""
         ours, theirs = tee(frame.to(self.device) for frame in frames)
-        fields = motions(flow_picture(frame) for frame in theirs)
-        before, here = None, next(ours, None)
-        while here is not None:
-            motion, after = next(fields).to(self.device), next(ours, None)
+        for frame, motion in zip(ours, motions(flow_picture(frame) for frame in theirs), strict=True):
             yield {
-                "degraded": here,
-                "aligned": self._aligned(before, here, after, motion),
-                "degraded_latents": self.encode(here[None])[0],
-                "motion": motion,
+                "degraded": frame,
+                "degraded_latents": self.encode(frame[None])[0],
+                "motion": motion.to(self.device),
             }
-            before, here = here, after
 
-    def _aligned(self, before: Tensor | None, here: Tensor, after: Tensor | None, motion: Tensor) -> Tensor:
-        """Half precision is ample for differences, and two pictures a frame are held."""
+    def surroundings(
+        self, before: Conditioning | None, here: Conditioning, after: Conditioning | None
+    ) -> dict[str, Tensor]:
+        """``aligned`` (6, H, W): what both neighbours, brought into place, show differently."""
+        frame, motion = here["degraded"].float(), here["motion"]
         sides = ((before, motion[:3]), (after, motion[3:]))
-        parts = [torch.zeros_like(here) if n is None else brought(n[None], here[None], f[None])[0] for n, f in sides]
-        return torch.cat(parts).half()
+        parts = [
+            torch.zeros_like(frame)
+            if side is None
+            else brought(side["degraded"].float()[None], frame[None], field[None])[0]
+            for side, field in sides
+        ]
+        return {"aligned": torch.cat(parts)}
 
     def predict(self, latents: Windows, times: Times, conditioning: Conditioning, attend: object = None) -> Windows:
         """Clean latents; ``attend`` must be None, there is no attention to direct."""
