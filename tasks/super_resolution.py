@@ -28,6 +28,8 @@ EXACT_PROJECTIONS = 2
 material they would copy the codec's errors and lose as much."""
 COLOUR_REACH = 8
 """Source pixels over which colour is averaged when it is held to the source."""
+COLOUR_TOLERANCE = 1 / 255
+"""What a compressed source's averaged colour may itself be wrong by: only more than this is held to it."""
 MOST_PIXELS = 16384
 """Longest side of an output."""
 
@@ -96,7 +98,10 @@ class SuperResolution:
         """Colour held to the source; projected onto what reduces to it, above fidelity 0.5 or where it is exact."""
         small, large = _sizes(source, restored)
         down, up = _resize(large, small), _resize(small, large)
-        frame = restored + _smooth(source - down.apply(restored), large)
+        drift = _smooth(source - down.apply(restored), large)
+        if not exact:
+            drift = drift - drift.clamp(-COLOUR_TOLERANCE, COLOUR_TOLERANCE)
+        frame = restored + drift
         iterations = round(PROJECTIONS * max(0.0, 2 * self.config.fidelity - 1))
         if exact and self.config.fidelity >= 0.5:
             iterations = max(iterations, EXACT_PROJECTIONS)

@@ -63,7 +63,8 @@ def train_command(
 ) -> None:
     """Train, or go on with what RUN holds; then export."""
     clips = judging.load_sequences(sequences, FRAMES, SIZE) if sequences else {}
-    config = replace(TrainConfig(), steps=steps, decay=decay, seed=seed, clean=clean)
+    at_end = min(clean, TrainConfig.clean_at_end)
+    config = replace(TrainConfig(), steps=steps, decay=decay, seed=seed, clean=clean, clean_at_end=at_end)
     if start is None:
         trainer = Trainer(pool, run, config, device)
     else:

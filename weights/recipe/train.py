@@ -181,7 +181,7 @@ class Trainer:
 
     def _resume(self) -> None:
         saved = torch.load(self._state, map_location=self.device, weights_only=True)
-        free = {"steps", "decay"}  # where a run ends may be decided while it goes
+        free = {"steps", "decay", "clean", "clean_at_end"}  # where a run ends, and its diet, may be decided as it goes
         changed = [k for k, v in asdict(self.config).items() if k not in free and saved["config"][k] != v]
         if changed:
             raise ConfigError(f"{self._state} was trained with another {', '.join(changed)}; use another folder")
