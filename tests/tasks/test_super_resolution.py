@@ -106,7 +106,7 @@ def test_an_exact_source_is_believed_from_the_middle_on(pair, answer):
         task = SuperResolution(fidelity=fidelity)
         found = [task.consistency_db(task.finish(answer, source, exact=exact), source) for exact in (False, True)]
         assert (found[1] > found[0] + 3) == (believed and fidelity < 0.58)
-        assert found[1] >= found[0]
+        assert found[1] >= found[0] - 0.01  # colour is held a little differently
 
 
 def test_the_truth_is_left_nearly_as_it_is(pair):
