@@ -1,7 +1,9 @@
 """Video in, video out: exact frames, times and colours. No models, no torch."""
 
-from vrestore.video.encode import VIDEO_FORMATS, Encoding, SegmentWriter, choose_encoding, output_beside
-from vrestore.video.info import ColorTags, DecodedFrame, FrameReader, Rgb, VideoInfo
+from vrestore.video.choose import choose_encoding, output_beside
+from vrestore.video.encode import VIDEO_FORMATS, Encoding, SegmentWriter
+from vrestore.video.formats import Formats
+from vrestore.video.info import Beside, ColorTags, DecodedFrame, FrameReader, Keep, Rgb, VideoInfo
 from vrestore.video.mux import mux
 from vrestore.video.probe import probe
 from vrestore.video.read import open_reader
@@ -11,10 +13,13 @@ from vrestore.video.stills import STILL_SUFFIXES, write_still
 __all__ = [
     "STILL_SUFFIXES",
     "VIDEO_FORMATS",
+    "Beside",
     "ColorTags",
     "DecodedFrame",
     "Encoding",
+    "Formats",
     "FrameReader",
+    "Keep",
     "Rgb",
     "SegmentWriter",
     "Shot",

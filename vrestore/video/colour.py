@@ -77,8 +77,10 @@ def _levels(depth: int, full: bool) -> tuple[float, float, float, float]:
     return 16 * unit, 219 * unit, 128 * unit, 224 * unit
 
 
-def yuv_to_rgb(y: LumaCodes, u: ChromaCodes, v: ChromaCodes, depth: int, rule: YuvRule) -> Rgb:
-    """Codes of three planes (chroma possibly smaller) to R'G'B' in [0, 1]; what lies outside is clipped."""
+def yuv_to_rgb(
+    y: LumaCodes, u: ChromaCodes, v: ChromaCodes, depth: int, rule: YuvRule, *, clip: bool = True
+) -> Rgb:
+    """Codes of three planes (chroma possibly smaller) to R'G'B' in [0, 1]; what lies outside is clipped if asked."""
     offset, span, middle, chroma_span = _levels(depth, rule.full)
     kg = 1 - rule.kr - rule.kb
     luma = y.astype(np.float32)
@@ -94,11 +96,17 @@ def yuv_to_rgb(y: LumaCodes, u: ChromaCodes, v: ChromaCodes, depth: int, rule: Y
     cb *= 2 * (1 - rule.kb) * rule.kb / kg
     np.subtract(luma, cr, out=rgb[1])
     rgb[1] -= cb
-    return np.clip(rgb, 0, 1, out=rgb)
+    return np.clip(rgb, 0, 1, out=rgb) if clip else rgb
 
 
-def rgb_to_yuv(rgb: Rgb, depth: int, factors: tuple[int, int], rule: YuvRule) -> tuple[Plane, Plane, Plane]:
-    """R'G'B' in [0, 1] to codes of three planes, not yet rounded. ``factors``: chroma subsampling (down, across)."""
+def rgb_to_yuv(
+    rgb: Rgb, depth: int, factors: tuple[int, int], rule: YuvRule, *, exact: bool = False
+) -> tuple[Plane, Plane, Plane]:
+    """R'G'B' to codes of three planes, not yet rounded. ``factors``: chroma subsampling (down, across).
+
+    ``exact``: chroma undoes `upsample` (see `unsample`) instead of being low-passed.
+    """
+    reduce = unsample if exact else downsample
     offset, span, middle, chroma_span = _levels(depth, rule.full)
     luma = rgb[0] * np.float32(rule.kr)
     luma += rgb[1] * np.float32(1 - rule.kr - rule.kb)
@@ -107,7 +115,7 @@ def rgb_to_yuv(rgb: Rgb, depth: int, factors: tuple[int, int], rule: YuvRule) ->
     for channel, weight in ((2, rule.kb), (0, rule.kr)):
         plane = rgb[channel] - luma
         for axis in (0, 1):
-            plane = downsample(plane, axis, factors[axis], rule.sites[axis])
+            plane = reduce(plane, axis, factors[axis], rule.sites[axis])
         plane *= chroma_span / (2 * (1 - weight))
         plane += middle
         chroma.append(plane)
@@ -174,6 +182,21 @@ def downsample(plane: Plane, axis: int, factor: int, site: float) -> Plane:
     taps = [(margin + at, weight) for at, weight in _decimation_taps(factor, site)]
     _weighted_sum(source, taps, factor, np.moveaxis(out, axis, 0))
     return out
+
+
+def unsample(plane: Plane, axis: int, factor: int, site: float) -> Plane:
+    """The samples that `upsample` makes ``plane`` of, or comes closest to it with in the mean square."""
+    if factor == 1:
+        return plane
+    inverse = _inverse(plane.shape[axis], factor, site)
+    return inverse @ plane if axis == 0 else plane @ inverse.T
+
+
+@lru_cache(maxsize=8)
+def _inverse(size: int, factor: int, site: float) -> Plane:
+    """The pseudo-inverse of `upsample` to ``size`` samples, as a matrix (fewer samples, size)."""
+    enlarge = upsample(np.eye(-(-size // factor), dtype=np.float32), 0, factor, site, size).astype(np.float64)
+    return np.linalg.solve(enlarge.T @ enlarge, enlarge.T).astype(np.float32)
 
 
 @lru_cache

@@ -1,4 +1,4 @@
-"""What the output is encoded as, and the writer of one independently encoded segment of it."""
+"""The settings and tags of an encoding, and the writer of one independently encoded segment of an output."""
 
 import json
 import logging
@@ -12,12 +12,11 @@ from typing import Any
 import av
 import av.filter
 
-from vrestore.errors import ConfigError, OutputError
+from vrestore.errors import OutputError
 from vrestore.video.colour import FULL, LIMITED, RGB, UNSPECIFIED, default_matrix, yuv_rule
-from vrestore.video.info import ColorTags, Rgb, VideoInfo
-from vrestore.video.planes import PixelLayout, has_alpha, pixel_layout, readable_format, rgb_to_frame
+from vrestore.video.info import Beside, ColorTags, Rgb, VideoInfo
+from vrestore.video.planes import PixelLayout, pixel_layout, rgb_to_frame
 from vrestore.video.source import reason
-from vrestore.video.stills import STILL_SUFFIXES
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +24,6 @@ VIDEO_FORMATS = {".mkv": "matroska", ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov"
 """libav's muxer by the output's suffix."""
 
 _CHROMA_NAMES = {1: "left", 2: "center", 3: "topleft", 4: "top", 5: "bottomleft", 6: "bottom"}
-_SUBSAMPLING = {(2, 2): "420", (1, 2): "422", (1, 1): "444", (2, 1): "440", (1, 4): "411", (4, 4): "410"}
 # fixed thread counts: the same bits on every machine
 _OPTIONS: dict[str, dict[str, str]] = {
     "libx264": {"crf": "12", "preset": "faster", "threads": "4"},
@@ -33,7 +31,11 @@ _OPTIONS: dict[str, dict[str, str]] = {
     "libvpx-vp9": {"crf": "14", "cpu-used": "5", "deadline": "good", "row-mt": "1", "threads": "4"},
     "libsvtav1": {"crf": "16", "preset": "8"},
     "ffv1": {"level": "3", "slices": "4", "slicecrc": "1", "g": "1", "threads": "4"},
+    "prores_ks": {"profile": "hq", "vendor": "apl0", "threads": "4"},
+    "rawvideo": {},
 }
+_SEGMENT_FORMATS = {"prores_ks": "mov"}
+"""libav's muxer for segments; NUT, which keeps any time base exactly, where nothing is said. NUT holds no ProRes."""
 
 
 @dataclass(frozen=True)
@@ -49,70 +51,13 @@ class Encoding:
     dither: bool
     """Whether 8-bit samples are dithered."""
 
-
-def output_beside(path: Path, tag: str) -> Path:
-    """``clip_TAG.mp4`` beside ``clip.mp4``; .mkv, which holds everything, where outputs cannot have the suffix."""
-    known = path.suffix.lower() in (*VIDEO_FORMATS, *STILL_SUFFIXES)
-    return path.with_name(f"{path.stem}_{tag}{path.suffix if known else '.mkv'}")
-
-
-def choose_encoding(info: VideoInfo, output: Path | str, size: tuple[int, int]) -> Encoding:
-    """How an output of ``size`` (height, width) is encoded, from what the input is and the output's suffix.
-
-    Lossless stays lossless in .mkv (FFV1, same sampling and depth). Else H.264 for 8 bits, H.265 for more or where the
-    input is H.265; VP9 or AV1 in .webm; at high quality, with the input's chroma sampling. Odd sizes, which 4:2:0
-    codecs cannot hold, become 4:4:4. Colour tags stay what they are; an untagged input gets the tags of what was used
-    where the output's size alone would suggest others, and an RGB input always gets them.
-
-    Raises:
-        ConfigError: a suffix that is not one of `VIDEO_FORMATS`.
-    """
-    suffix = Path(output).suffix.lower()
-    if suffix not in VIDEO_FORMATS:
-        hint = "a picture is written by write_still" if suffix in STILL_SUFFIXES else "choose one of them"
-        raise ConfigError(f"output suffix {suffix or '(none)'} is not one of {', '.join(VIDEO_FORMATS)}; {hint}")
-    layout = pixel_layout(readable_format(info.pix_fmt))
-    if layout is None:
-        raise ConfigError(f"pixel format {info.pix_fmt} of the input is not handled")
-    if has_alpha(info.pix_fmt):
-        log.warning("%s: transparency is not kept in the output", info.path)
-    lossless = suffix == ".mkv" and (info.lossless or layout.kind != "yuv")
-    codec = "ffv1" if lossless else _lossy_codec(info, suffix)
-    pix_fmt = _lossless_format(layout) if lossless else _lossy_format(layout, codec, size)
-    color = _output_color(info, layout, pix_fmt, size)
-    aspect = _output_aspect(info, size)
-    if suffix == ".webm" and aspect != 1:
-        log.warning("%s: pixels that are not square cannot be marked in .webm; choose .mkv or .mp4", output)
-    return Encoding(
-        codec=codec, pix_fmt=pix_fmt, options=tuple(_options(codec, info, color)), color=color,
-        sample_aspect=aspect, lossless=lossless, dither=not lossless,
-    )  # fmt: skip
+    @property
+    def keeps_outside(self) -> bool:
+        """Whether codes for what lies outside of [0, 1] are written, as far as the pixel format has them."""
+        return self.lossless
 
 
-def _lossy_codec(info: VideoInfo, suffix: str) -> str:
-    if suffix == ".webm":
-        return "libvpx-vp9" if info.bit_depth == 8 else "libsvtav1"
-    return "libx265" if info.bit_depth > 8 or info.codec == "hevc" else "libx264"
-
-
-def _lossless_format(layout: PixelLayout) -> str:
-    depth = next(d for d in (8, 10, 12, 14, 16) if d >= layout.depth)
-    if layout.kind == "yuv":
-        return f"yuv{_SUBSAMPLING[layout.factors]}p" + (f"{depth}le" if depth > 8 else "")
-    return "bgr0" if depth == 8 else f"gbrp{depth}le"
-
-
-def _lossy_format(layout: PixelLayout, codec: str, size: tuple[int, int]) -> str:
-    sampling = _SUBSAMPLING[layout.factors] if layout.kind == "yuv" else "420"
-    if sampling not in ("420", "422", "444") or (sampling != "444" and (size[0] % 2 or size[1] % 2)):
-        sampling = "444"
-    if codec == "libsvtav1":  # nothing else; odd sizes are fine with it
-        return "yuv420p10le"
-    depth = 8 if layout.depth == 8 else 10 if layout.depth <= 10 else 12
-    return f"yuv{sampling}p" + (f"{depth}le" if depth > 8 else "")
-
-
-def _output_color(info: VideoInfo, layout: PixelLayout, pix_fmt: str, size: tuple[int, int]) -> ColorTags:
+def output_color(info: VideoInfo, layout: PixelLayout, pix_fmt: str, size: tuple[int, int]) -> ColorTags:
     """The tags to write. Matrix and range say what `SegmentWriter` does; the rest is the input's."""
     tags = info.color
     target = pixel_layout(pix_fmt)
@@ -132,7 +77,7 @@ def _output_color(info: VideoInfo, layout: PixelLayout, pix_fmt: str, size: tupl
     return replace(tags, matrix=used, range=FULL if tags.range == FULL else LIMITED, chroma_location=location)
 
 
-def _output_aspect(info: VideoInfo, size: tuple[int, int]) -> Fraction:
+def output_aspect(info: VideoInfo, size: tuple[int, int]) -> Fraction:
     """Keeps the pixel shape where both sides grow alike (to 2 %), else the shape of the whole picture."""
     height, width = size
     stretch = Fraction(width * info.height, height * info.width)
@@ -141,7 +86,7 @@ def _output_aspect(info: VideoInfo, size: tuple[int, int]) -> Fraction:
     return (info.sample_aspect / stretch).limit_denominator(1000)
 
 
-def _options(codec: str, info: VideoInfo, color: ColorTags) -> list[tuple[str, str]]:
+def codec_options(codec: str, info: VideoInfo, color: ColorTags) -> list[tuple[str, str]]:
     options = dict(_OPTIONS[codec])
     if codec == "libx264" and not info.vfr:
         options["x264-params"] = "force-cfr=1"  # the stream then names the frame rate, not the time base
@@ -156,7 +101,7 @@ def _options(codec: str, info: VideoInfo, color: ColorTags) -> list[tuple[str, s
 class SegmentWriter:
     """Encodes frames to a closed piece of the output: its own encoder, its first frame a key picture.
 
-    The file (NUT, which keeps any time base exactly) has its name only once `close` has ended.
+    The file (see `_SEGMENT_FORMATS`; times are exact) has its name only once `close` has ended.
     Use as a context manager: leaving it by an error aborts.
 
     Args:
@@ -177,8 +122,10 @@ class SegmentWriter:
         self._stream: Any = None
         self._shaped: Any = None
 
-    def write(self, rgb: Rgb, pts: int) -> None:
+    def write(self, rgb: Rgb, pts: int, beside: Beside | None = None) -> None:
         """Encodes one frame: (3, height, width) in [0, 1], shown at ``pts`` (later than the one before it).
+
+        ``beside`` of the same size: alpha, where the pixel format has it, and what lies outside of [0, 1].
 
         Raises:
             OutputError: wrong size or time, or the segment cannot be written.
@@ -187,7 +134,13 @@ class SegmentWriter:
             raise OutputError(f"a frame of {rgb.shape[2]}x{rgb.shape[1]} does not fit {self._size[1]}x{self._size[0]}")
         if self.frames and pts <= self._last_pts:
             raise OutputError(f"frame time {pts} does not come after {self._last_pts}; times must increase")
-        frame = rgb_to_frame(rgb, self._encoding.pix_fmt, self._rule, dither=self._encoding.dither)
+        encoding = self._encoding
+        if encoding.keeps_outside and beside is not None and beside.outside is not None:
+            rgb = rgb + beside.outside
+        frame = rgb_to_frame(
+            rgb, encoding.pix_fmt, self._rule, dither=encoding.dither, exact=encoding.lossless,
+            alpha=None if beside is None else beside.alpha,
+        )  # fmt: skip
         try:
             if self._container is None:
                 self._open(pts)
@@ -246,9 +199,10 @@ class SegmentWriter:
         if encoding.codec == "libsvtav1":
             os.environ.setdefault("SVT_LOG", "1")  # errors only; it prints by itself
         self._first_pts = first_pts
-        self._container = av.open(
-            f"file:{self._part}", "w", format="nut", container_options={"avoid_negative_ts": "disabled"}
-        )
+        kind, own = _SEGMENT_FORMATS.get(encoding.codec, "nut"), {"avoid_negative_ts": "disabled"}
+        if kind == "mov":
+            own["video_track_timescale"] = str(self._info.time_base.denominator)
+        self._container = av.open(f"file:{self._part}", "w", format=kind, container_options=own)
         self._container.metadata["comment"] = segment_note(encoding, self._info.time_base, first_pts)
         stream = self._container.add_stream(
             encoding.codec, rate=self._info.fps, width=self._size[1], height=self._size[0], pix_fmt=encoding.pix_fmt,

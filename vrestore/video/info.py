@@ -12,6 +12,8 @@ from jaxtyping import Float32
 
 Rgb = Float32[np.ndarray, "3 height width"]
 """One picture: R'G'B' (as coded, not linear light), nominally in [0, 1]."""
+AlphaPlane = Float32[np.ndarray, "height width"]
+"""Opacity of every pixel in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class ColorTags:
 
 LOSSLESS_CODECS = frozenset(
     {"ffv1", "huffyuv", "ffvhuff", "utvideo", "rawvideo", "v210", "magicyuv", "qtrle", "gif"}
-    | {"png", "apng", "bmp", "tiff", "ppm"}
+    | {"png", "apng", "bmp", "tiff", "ppm", "dpx", "exr"}
 )
 """Codecs that give back the very samples they were given."""
 
@@ -75,11 +77,43 @@ class VideoInfo:
     """Whether a frame can be found by its ``pts`` without decoding all before it."""
     audio_streams: int = 0
     subtitle_streams: int = 0
+    numbers: tuple[int, int] | None = None
+    """First and last number of an image sequence; ``path`` is then its pattern."""
+
+    @property
+    def pictures(self) -> bool:
+        """A still or an image sequence: no container, so no other streams and no times of its own."""
+        return self.is_still or self.numbers is not None
+
+    @property
+    def linear(self) -> bool:
+        """Whether the samples are scene-linear light, not bounded by 1 (OpenEXR)."""
+        return self.codec == "exr"
 
     @property
     def lossless(self) -> bool:
         """Whether the samples are those that were stored, free of a codec's errors."""
         return self.codec in LOSSLESS_CODECS
+
+
+@dataclass(frozen=True, eq=False)
+class Beside:
+    """What belongs to a frame beside the picture that a prior sees: it is resized like the picture and written with it.
+
+    ``outside``: what the samples exceed [0, 1] by; added to the picture, it gives them back (superwhite, colours
+    outside of the gamut, the highlights of a scene).
+    """
+
+    alpha: AlphaPlane | None = None
+    outside: Rgb | None = None
+
+
+@dataclass(frozen=True)
+class Keep:
+    """What a reader gives beside the picture; the rest is left out."""
+
+    alpha: bool = False
+    outside: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +125,8 @@ class DecodedFrame:
     pts: int
     """Presentation time in units of the video's ``time_base``."""
     rgb: Rgb
+    beside: Beside | None = None
+    """What a reader was asked to keep, where the frame has it."""
 
 
 @runtime_checkable

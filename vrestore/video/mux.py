@@ -91,7 +91,7 @@ def mux(
             )
     with replacing(output) as temporary, ExitStack() as stack:
         try:
-            source = None if info.is_still else stack.enter_context(open_container(info.path))
+            source = None if info.pictures else stack.enter_context(open_container(info.path))
             _write(temporary, kind, parts, info, source, _span(info, source, start_pts, stop_pts))
         except (av.error.FFmpegError, ValueError) as error:
             raise OutputError(f"{output} cannot be written: {reason(error)}") from error

@@ -10,7 +10,7 @@ from jaxtyping import Shaped
 
 from vrestore.errors import UnsupportedMediaError
 from vrestore.video.colour import Plane, YuvRule, rgb_to_yuv, yuv_to_rgb
-from vrestore.video.info import Rgb
+from vrestore.video.info import AlphaPlane, Rgb
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,10 @@ _SAME_VALUES = {
     "nv12": "yuv420p", "nv21": "yuv420p", "nv16": "yuv422p", "nv24": "yuv444p",
     "yuyv422": "yuv422p", "uyvy422": "yuv422p", "yvyu422": "yuv422p",
     "p010le": "yuv420p10le", "p210le": "yuv422p10le", "pal8": "rgb24", "ya8": "gray", "monow": "gray", "monob": "gray",
+    "ya16le": "gray16le", "ya16be": "gray16le",
 }  # fmt: skip
+_WITH_ALPHA = {"pal8": "rgba", "ya8": "rgba", "ya16le": "rgba64le", "ya16be": "rgba64le"}
+"""Where `_SAME_VALUES` leaves alpha out, a format that holds it."""
 
 
 def pixel_layout(pix_fmt: str) -> PixelLayout | None:
@@ -78,12 +81,27 @@ def readable_format(pix_fmt: str) -> str:
 
 
 def has_alpha(pix_fmt: str) -> bool:
-    """Whether the format carries transparency, which is not kept."""
-    return pix_fmt == "pal8" or pix_fmt.startswith(("yuva", "gbrap", "ya")) or bool(re.match("[rgb]*a", pix_fmt))
+    """Whether the format carries transparency."""
+    named = pix_fmt.startswith(("yuva", "gbrap", "ya")) or bool(re.match("[rgb]*a", pix_fmt))
+    return pix_fmt == "pal8" or (named and not pix_fmt.startswith("gray"))
 
 
-def frame_to_rgb(frame: av.VideoFrame, rule: YuvRule) -> Rgb:
-    """The picture of a decoded frame in [0, 1]. ``rule`` counts for YCbCr (and, its range, for gray) only."""
+def frame_to_alpha(frame: av.VideoFrame) -> AlphaPlane:
+    """The opacity of a decoded frame whose format `has_alpha`, in [0, 1]."""
+    name = _WITH_ALPHA.get(frame.format.name) or readable_format(frame.format.name)
+    if name != frame.format.name:
+        frame = frame.reformat(format=name)
+    layout = pixel_layout(name)
+    if layout is None or not has_alpha(name):
+        raise UnsupportedMediaError(f"pixel format {frame.format.name} has no alpha that can be read")
+    return _alpha(frame, layout).astype(np.float32) / np.float32(2**layout.depth - 1)
+
+
+def frame_to_rgb(frame: av.VideoFrame, rule: YuvRule, *, clip: bool = True) -> Rgb:
+    """The picture of a decoded frame in [0, 1]. ``rule`` counts for YCbCr (and, its range, for gray) only.
+
+    Without ``clip``, YCbCr codes that mean values outside of [0, 1] give those.
+    """
     name = readable_format(frame.format.name)
     if name != frame.format.name:
         frame = frame.reformat(format=name)
@@ -92,7 +110,7 @@ def frame_to_rgb(frame: av.VideoFrame, rule: YuvRule) -> Rgb:
         raise UnsupportedMediaError(f"pixel format {name} is not handled")
     if layout.kind == "yuv":
         y, u, v = (_plane(frame, i, layout) for i in range(3))
-        return yuv_to_rgb(y, u, v, layout.depth, rule)
+        return yuv_to_rgb(y, u, v, layout.depth, rule, clip=clip)
     top = float(2**layout.depth - 1)
     rgb = np.empty((3, frame.height, frame.width), np.float32)
     for channel, at in enumerate(layout.order):
@@ -101,11 +119,15 @@ def frame_to_rgb(frame: av.VideoFrame, rule: YuvRule) -> Rgb:
     return rgb
 
 
-def rgb_to_frame(rgb: Rgb, pix_fmt: str, rule: YuvRule, *, dither: bool) -> av.VideoFrame:
+def rgb_to_frame(
+    rgb: Rgb, pix_fmt: str, rule: YuvRule, *, dither: bool, exact: bool = False, alpha: AlphaPlane | None = None
+) -> av.VideoFrame:
     """A frame of ``pix_fmt`` (YCbCr or RGB, little endian) that shows ``rgb``; values are rounded, half up.
 
     ``dither`` adds a fixed 8 x 8 ordered pattern of less than half a code before rounding: a value that is exactly
-    representable stays what it is, and everything else keeps its local mean.
+    representable stays what it is, and everything else keeps its local mean. ``exact``: subsampled chroma is what
+    `frame_to_rgb` enlarges to the picture's, which gives a decoded picture its own codes back. A format with alpha
+    gets ``alpha``, or is opaque.
     """
     layout = pixel_layout(pix_fmt)
     if layout is None or layout.kind == "gray":
@@ -113,19 +135,29 @@ def rgb_to_frame(rgb: Rgb, pix_fmt: str, rule: YuvRule, *, dither: bool) -> av.V
     height, width = rgb.shape[1:]
     frame = av.VideoFrame(width, height, pix_fmt)
     if layout.kind == "yuv":
-        for i, plane in enumerate(rgb_to_yuv(rgb, layout.depth, layout.factors, rule)):
+        for i, plane in enumerate(rgb_to_yuv(rgb, layout.depth, layout.factors, rule, exact=exact)):
             _plane(frame, i, layout)[...] = _rounded(plane, layout, dither)
-        return frame
-    for channel, at in enumerate(layout.order):
-        codes = _rounded(rgb[channel] * np.float32(2**layout.depth - 1), layout, dither)
-        if layout.samples > 1:
-            _plane(frame, 0, layout)[:, at :: layout.samples] = codes
-        else:
-            _plane(frame, at, layout)[...] = codes
-    if layout.samples == 4:  # the byte that means nothing is part of what an encoder sees
-        (spare,) = {0, 1, 2, 3} - set(layout.order)
-        _plane(frame, 0, layout)[:, spare::4] = 0
+    else:
+        for channel, at in enumerate(layout.order):
+            codes = _rounded(rgb[channel] * np.float32(2**layout.depth - 1), layout, dither)
+            if layout.samples > 1:
+                _plane(frame, 0, layout)[:, at :: layout.samples] = codes
+            else:
+                _plane(frame, at, layout)[...] = codes
+    if has_alpha(pix_fmt):
+        opaque = 2**layout.depth - 1
+        _alpha(frame, layout)[...] = opaque if alpha is None else _rounded(alpha * np.float32(opaque), layout, False)
+    elif layout.samples == 4:  # the byte that means nothing is part of what an encoder sees
+        _alpha(frame, layout)[...] = 0
     return frame
+
+
+def _alpha(frame: av.VideoFrame, layout: PixelLayout) -> Shaped[np.ndarray, "_ _"]:
+    """A writable view of the fourth component."""
+    if layout.samples == 1:
+        return _plane(frame, 3, layout)
+    (at,) = {0, 1, 2, 3} - set(layout.order)
+    return _plane(frame, 0, layout)[:, at::4]
 
 
 def _plane(frame: av.VideoFrame, i: int, layout: PixelLayout) -> Shaped[np.ndarray, "_ _"]:

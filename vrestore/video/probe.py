@@ -13,10 +13,11 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from vrestore.errors import EmptyMediaError
+from vrestore.errors import ConfigError, EmptyMediaError
 from vrestore.video.colour import yuv_rule
 from vrestore.video.info import ColorTags, VideoInfo
 from vrestore.video.planes import pixel_layout, readable_format
+from vrestore.video.sequence import Pattern, probe_sequence
 from vrestore.video.source import AnyPacket, check_file, open_container, time_base_of, video_stream
 from vrestore.video.stills import is_still_name, probe_still
 
@@ -29,8 +30,10 @@ _REORDER_BOUND = 64
 """More packets than any codec decodes before it shows the first of them."""
 
 
-def probe(path: Path | str) -> VideoInfo:
-    """Reads a video or picture from one end to the other (without decoding it all) and says what it is.
+def probe(path: Path | str, fps: Fraction | None = None) -> VideoInfo:
+    """Reads a video, picture or image sequence from one end to the other (without decoding it all): what it is.
+
+    ``fps`` is the rate of what has none of its own: an image sequence (see `probe_sequence`).
 
     Raises:
         MissingInputError: there is no such file.
@@ -39,7 +42,11 @@ def probe(path: Path | str) -> VideoInfo:
         UnsupportedMediaError: understood but not handled; the message says what to do.
     """
     path = Path(path)
+    if Pattern.of(path):
+        return probe_sequence(path, fps)
     check_file(path)
+    if fps is not None:
+        raise ConfigError(f"fps is given, but {path} is no image sequence and has its own times; leave fps out")
     if is_still_name(path):
         return probe_still(path)
     with open_container(path) as container:

@@ -12,9 +12,10 @@ from av.video.frame import VideoFrame
 
 from vrestore.errors import ConfigError, UnreadableMediaError, UnsupportedMediaError
 from vrestore.video.colour import YuvRule, yuv_rule
-from vrestore.video.info import DecodedFrame, FrameReader, Rgb, VideoInfo
-from vrestore.video.planes import frame_to_rgb, has_alpha
+from vrestore.video.info import Beside, DecodedFrame, FrameReader, Keep, VideoInfo
+from vrestore.video.planes import frame_to_alpha, frame_to_rgb, has_alpha
 from vrestore.video.probe import presentation_times, probe
+from vrestore.video.sequence import sequence_files
 from vrestore.video.source import open_container, video_stream
 from vrestore.video.stills import read_still
 
@@ -22,38 +23,40 @@ log = logging.getLogger(__name__)
 
 _WORTH_SEEKING = 32
 """Frames; a start before this is reached by decoding."""
+_NOTHING = Keep()
 
 
-def open_reader(path: Path | str | VideoInfo, *, pace: Literal["slow", "fast"] = "slow") -> FrameReader:
-    """A reader of a video or picture.
+def open_reader(
+    path: Path | str | VideoInfo, *, pace: Literal["slow", "fast"] = "slow", keep: Keep = _NOTHING
+) -> FrameReader:
+    """A reader of a video, picture or image sequence.
 
     Args:
         path: the file, or what `probe` has found out about it (saves a second look).
         pace: "slow" for a consumer that takes its time: PyAV, exact, one frame at a time. "fast" for one that keeps
             up and needs 8 bits only (shot detection, previews): decord where it is right and bounded, else PyAV. The
             frames are the same; colours differ by the rounding and chroma filter of decord's own conversion.
+        keep: what to give beside the picture.
 
     Raises:
         the errors of `probe`.
     """
     info = path if isinstance(path, VideoInfo) else probe(path)
-    if has_alpha(info.pix_fmt):
-        log.warning("%s: transparency is left out", info.path)
-    if info.is_still:
-        return StillReader(info)
+    if info.pictures:
+        return PictureReader(info, keep, told=pace == "fast")
     if pace == "fast":
         from vrestore.video.read_decord import DecordReader, decord_is_right
 
         if decord_is_right(info):
             return DecordReader(info)
-    return PyavReader(info)
+    return PyavReader(info, keep)
 
 
 class _Reader:
     """What readers have in common: the range check, and that closing ends a running iteration."""
 
-    def __init__(self, info: VideoInfo) -> None:
-        self.info = info
+    def __init__(self, info: VideoInfo, keep: Keep = _NOTHING) -> None:
+        self.info, self.keep = info, keep
         self._running: list[Iterator[DecodedFrame]] = []
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[DecodedFrame]:
@@ -85,12 +88,27 @@ class _Reader:
         self.close()
 
 
-class StillReader(_Reader):
-    """A picture as a video of one frame."""
+class PictureReader(_Reader):
+    """A picture as a video of one frame, or the pictures of a sequence. ``told``: warnings have been given."""
+
+    def __init__(self, info: VideoInfo, keep: Keep = _NOTHING, *, told: bool = False) -> None:
+        super().__init__(info, keep)
+        self._files = sequence_files(info)
+        self._told = told
 
     def _frames(self, start: int, stop: int) -> Iterator[DecodedFrame]:
-        if start < stop:
-            yield DecodedFrame(0, 0, read_still(self.info.path))
+        for index in range(start, stop):
+            rgb, beside = read_still(self._files[index], alpha=self.keep.alpha)
+            if rgb.shape[1:] != (self.info.height, self.info.width):
+                raise UnsupportedMediaError(
+                    f"{self._files[index]} is {rgb.shape[2]}x{rgb.shape[1]}, the first picture of the sequence "
+                    f"{self.info.width}x{self.info.height}; all must have one size"
+                )
+            if beside.outside is not None and not self.keep.outside and not self._told:
+                log.warning("%s: light beyond 0 and 1 is clipped; only an .exr output keeps it", self._files[index])
+                self._told = True
+            alpha = beside.alpha if self.keep.alpha else None
+            yield DecodedFrame(index, index, rgb, Beside(alpha, beside.outside if self.keep.outside else None))
 
 
 class PyavReader(_Reader):
@@ -107,7 +125,7 @@ class PyavReader(_Reader):
             own = frame.pts if times is None else next(times, None)
             if index >= start:
                 pts = self._pts(own, index, last)
-                yield DecodedFrame(index, pts, self._picture(frame, index, rule))
+                yield self._shown(index, pts, frame, rule)
                 last = pts
             index += 1
             if index == stop:
@@ -127,16 +145,25 @@ class PyavReader(_Reader):
             return last + 1
         return pts
 
-    def _picture(self, frame: VideoFrame, index: int, rule: YuvRule) -> Rgb:
+    def _shown(self, index: int, pts: int, frame: VideoFrame, rule: YuvRule) -> DecodedFrame:
         turned = self.info.rotation % 180 != 0
         if (frame.height, frame.width)[:: -1 if turned else 1] != (self.info.height, self.info.width):
             raise UnsupportedMediaError(
                 f"{self.info.path}: the frame size changes at frame {index} to {frame.width}x{frame.height}; "
                 "split the video there, or end before that frame"
             )
-        rgb = frame_to_rgb(frame, rule)
+        rgb = self._upright(frame_to_rgb(frame, rule, clip=not self.keep.outside))
+        alpha = outside = None
+        if self.keep.alpha and has_alpha(frame.format.name):
+            alpha = self._upright(frame_to_alpha(frame))
+        if self.keep.outside and (rgb.min() < 0 or rgb.max() > 1):
+            inside = np.clip(rgb, 0, 1)
+            rgb, outside = inside, rgb - inside
+        return DecodedFrame(index, pts, rgb, Beside(alpha, outside))
+
+    def _upright(self, planes: np.ndarray) -> np.ndarray:
         turns = self.info.rotation // 90
-        return np.ascontiguousarray(np.rot90(rgb, turns, axes=(1, 2))) if turns else rgb
+        return np.ascontiguousarray(np.rot90(planes, turns, axes=(-2, -1))) if turns else planes
 
     def _decoded_from(self, start: int) -> tuple[Iterator[VideoFrame], int]:
         """Decoded frames from ``start`` or before it, and the index of the first."""
