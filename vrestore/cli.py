@@ -13,7 +13,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,17 +28,22 @@ from vrestore.errors import VRestoreError
 from vrestore.tasks import TASKS
 
 FAILURE = 1
+PIPE = "-"
+_OUTPUT_HELP = (
+    "Output: a video, a picture, an image sequence (out.%04d.png) or - (Y4M on stdout).  [default: INPUT's name with _{}]"
+)
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass
 class Session:
-    """What one call of the program was told, apart from the job."""
+    """What one call of the program was told, apart from the job. ``piped``: stdout is for the output alone."""
 
     json: bool = False
     quiet: bool = False
     debug: bool = False
     resumable: bool = False
+    piped: bool = False
     stopped_by: int | None = None
 
     def stop(self, number: int, frame: FrameType | None) -> None:
@@ -152,6 +157,8 @@ def _path() -> "click.ParamType[Any]":
 
 def _head_command(name: str, entry: str) -> click.Command:
     """``vrestore NAME INPUT [-o OUTPUT] ...`` for a head."""
+    from vrestore.video.formats import Formats
+
     module, _, attribute = entry.partition(":")
     head = getattr(import_module(module), attribute)
 
@@ -161,8 +168,9 @@ def _head_command(name: str, entry: str) -> click.Command:
 
     parameters: list[click.Parameter] = [
         click.Argument(["input"], type=_path()),
-        click.Option(["-o", "--output"], type=_path(), help=f"Output file.  [default: INPUT's name with _{name}]"),
+        click.Option(["-o", "--output"], type=_path(), help=_OUTPUT_HELP.format(name)),
         *options_of(head.config_type),
+        *options_of(Formats),
         click.Option(["--start"], metavar="POSITION", help="First frame: a number (120) or a time (00:00:05.2, 5.2s)."),
         click.Option(["--end"], metavar="POSITION", help="Frame to stop before, in the same form."),
         click.Option(["--resume"], is_flag=True, help="Go on with a job that was interrupted."),
@@ -189,20 +197,24 @@ def _run_head(
     **settings: Any,
 ) -> None:
     session.resumable = True
-    task = head(head.config_type(**settings))
     from vrestore.cli_progress import shown
     from vrestore.engine import plan_job, run
     from vrestore.report import Progress, RunOptions
-    from vrestore.video import output_beside
+    from vrestore.video import Formats, output_beside
 
+    formats = Formats(**{field.name: settings.pop(field.name) for field in fields(Formats)})
+    task = head(head.config_type(**settings))
     output = output or output_beside(input, head.name)
+    session.piped = str(output) == PIPE
     with shown(quiet=session.quiet, debug=session.debug) as report:
 
         def progress(now: Progress) -> None:
             session.check()
             report(now.done, now.total, now.stage)
 
-        options = RunOptions(start=start, end=end, resume=resume, overwrite=overwrite, progress=progress)
+        options = RunOptions(
+            start=start, end=end, resume=resume, overwrite=overwrite, progress=progress, formats=formats
+        )
         if dry_run:
             plan = plan_job(task, input, output, options)
             done, lines = plan.as_dict(), plan.lines()
@@ -245,9 +257,9 @@ def _run_compare(session: Session, *, a: Path, b: Path, **settings: Any) -> None
 
 def _show(session: Session, values: Mapping[str, Any], lines: Sequence[str]) -> None:
     if session.json:
-        click.echo(json.dumps(_finite(values), indent=2, default=str))
+        click.echo(json.dumps(_finite(values), indent=2, default=str), err=session.piped)
     elif not session.quiet:
-        click.echo("\n".join(lines))
+        click.echo("\n".join(lines), err=session.piped)
 
 
 def _finite(value: Any) -> Any:

@@ -12,7 +12,10 @@ from vrestore.prior import Prior
 from vrestore.priors import find_prior
 from vrestore.report import Progress, RunOptions, RunResult
 from vrestore.task import Task
-from vrestore.video import DecodedFrame, Encoding, SegmentWriter, mux, open_reader, write_still
+from vrestore.video import DecodedFrame, SegmentWriter, open_reader
+from vrestore.video.output import AnyEncoding, at_once, join, open_at_once, open_segment
+from vrestore.video.pictures import PictureSegment
+from vrestore.video.y4m import local_input
 from vrestore.walk import Restored, ShotWalk
 
 __all__ = ["plan_job", "run", "stream"]
@@ -23,11 +26,12 @@ SEGMENT_FRAMES = 48
 
 def stream(task: Task, input: Path | str, options: RunOptions | None = None) -> Iterator[Restored]:
     """Restored frames of a video in order, each as soon as it is final; nothing is written."""
-    job = prepare(task, input, None, options or RunOptions())
-    clock = Clock()
-    for _, walk in _walks(job, _load(job, clock), clock, JobState()):
-        for restored in walk.ticks():
-            yield from restored
+    with local_input(input, None) as path:
+        job = prepare(task, path, None, options or RunOptions())
+        clock = Clock()
+        for _, walk in _walks(job, _load(job, clock), clock, JobState()):
+            for restored in walk.ticks():
+                yield from restored
 
 
 def run(task: Task, input: Path | str, output: Path | str, options: RunOptions | None = None) -> RunResult:
@@ -36,12 +40,17 @@ def run(task: Task, input: Path | str, output: Path | str, options: RunOptions |
     Raises:
         VRestoreError: see `vrestore.errors`. An interrupted job goes on with ``options.resume``.
     """
-    options, clock = options or RunOptions(), Clock()
+    with local_input(input, output) as path:
+        return _run(task, path, output, options or RunOptions())
+
+
+def _run(task: Task, input: Path, output: Path | str, options: RunOptions) -> RunResult:
+    clock = Clock()
     with clock.stage("inspect"):
         job = prepare(task, input, output, options)
     tally = _Tally(job, clock, options)
-    if job.encoding is None:
-        _run_still(job, tally)
+    if job.encoding is None or at_once(job.output):
+        _run_at_once(job, tally)
         return tally.result()
     folder = JobFolder(job.output, job.asked())
     if options.resume:
@@ -52,7 +61,7 @@ def run(task: Task, input: Path | str, output: Path | str, options: RunOptions |
     try:
         _run_segments(job, folder, job.encoding, tally)
         with clock.stage("write"):
-            mux(folder.segments(), job.info, job.output, **_trim(job, folder.state))
+            join(folder.segments(), job.info, job.output, job.encoding, **_trim(job, folder.state))
     except BaseException:
         folder.leave()
         raise
@@ -105,24 +114,33 @@ class _Tally:
         )
 
 
-def _run_still(job: Job, tally: _Tally) -> None:
+def _run_at_once(job: Job, tally: _Tally) -> None:
+    """A still, or a pipe: frames are written as they come, and nothing can be resumed."""
+    if job.encoding is None:
+        return
     prior = _load(job, tally.clock)
-    for _, walk in _walks(job, prior, tally.clock, JobState()):
-        for restored in walk.ticks():
-            for one in restored:
-                with tally.clock.stage("write"):
-                    write_still(job.output, one.frame.numpy(), bit_depth=8 if job.info.bit_depth == 8 else 16)
-                tally.add(one)
-        tally.peak = max(tally.peak, walk.executor.store.peak)
+    writer = open_at_once(job.output, job.size, job.encoding, job.info)
+    try:
+        for _, walk in _walks(job, prior, tally.clock, JobState()):
+            for restored in walk.ticks():
+                for one in restored:
+                    with tally.clock.stage("write"):
+                        writer.write(one.frame.numpy(), one.pts, one.beside)
+                    tally.add(one)
+            tally.peak = max(tally.peak, walk.executor.store.peak)
+        writer.close()
+    except BaseException:
+        writer.abort()
+        raise
 
 
-def _run_segments(job: Job, folder: JobFolder, encoding: Encoding, tally: _Tally) -> None:
+def _run_segments(job: Job, folder: JobFolder, encoding: AnyEncoding, tally: _Tally) -> None:
     """Restore and encode what ``folder`` does not hold yet, a checkpoint at the end of every segment."""
     state = folder.state
     if state.frames == job.span[1] - job.span[0]:
         return
     prior = _load(job, tally.clock)
-    writer: SegmentWriter | None = None
+    writer: SegmentWriter | PictureSegment | None = None
     try:
         for number, walk in _walks(job, prior, tally.clock, state, folder):
             length = job.shots[number].stop - job.shots[number].start
@@ -130,8 +148,10 @@ def _run_segments(job: Job, folder: JobFolder, encoding: Encoding, tally: _Tally
                 times = []
                 for one in restored:
                     with tally.clock.stage("write"):
-                        writer = writer or SegmentWriter(folder.segment(), job.size, encoding, job.info)
-                        writer.write(one.frame.numpy(), one.pts)
+                        writer = writer or open_segment(
+                            folder.segment(), job.size, encoding, job.info, tally.frames
+                        )
+                        writer.write(one.frame.numpy(), one.pts, one.beside)
                     tally.add(one)
                     times.append(one.pts)
                 state.add(number, times)
@@ -163,7 +183,7 @@ def _walks(
     if emitted == job.shots[shot].stop - job.shots[shot].start:
         shot, emitted = shot + 1, 0
     first = max(0, emitted - 1)  # the frame before the next one is a neighbour to look at
-    with open_reader(job.info) as reader:
+    with open_reader(job.info, keep=job.keep()) as reader:
         frames = _timed(reader.frames(job.shots[shot].start + first, job.span[1]), clock)
         for number in range(shot, len(job.shots)):
             start, stop = job.shots[number].start, job.shots[number].stop

@@ -1,5 +1,6 @@
 """A run before it starts: what is asked of which input, checked, and what it will cost."""
 
+import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -11,15 +12,18 @@ import torch
 
 from vrestore.checkpoint import fingerprint
 from vrestore.device import resolve_device, resolve_dtype
-from vrestore.errors import ConfigError, OutputError
+from vrestore.errors import ConfigError
 from vrestore.padding import padded_size
 from vrestore.plan import Tile, WindowsPlan, split
 from vrestore.prior import PriorFacts
 from vrestore.priors import find_prior
 from vrestore.report import JobPlan, RunOptions
 from vrestore.task import Task
-from vrestore.video import Encoding, Shot, VideoInfo, choose_encoding, detect_shots, open_reader, probe
-from vrestore.video.stills import is_still_name
+from vrestore.video import Keep, Shot, VideoInfo, detect_shots, open_reader, probe
+from vrestore.video.output import AnyEncoding, check_output, choose_output
+from vrestore.video.planes import has_alpha
+from vrestore.video.sequence import sequence_files
+from vrestore.video.y4m import is_pipe, local_input
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +47,8 @@ class Job:
     span: tuple[int, int]
     """Frames of the input, half-open."""
     shots: tuple[Shot, ...]
-    encoding: Encoding | None
-    """None for a picture, and where nothing is written."""
+    encoding: AnyEncoding | None
+    """None where nothing is written."""
     tiles: tuple[Tile, ...] | None
     facts: PriorFacts
     device: torch.device
@@ -59,17 +63,25 @@ class Job:
         """What a checkpoint belongs to: the input's content, the weights, every setting, and the geometry they give."""
         weights = sorted(find_prior(self.task.config.prior).folder.rglob("*.safetensors"))
         return {
-            "input": fingerprint(self.info.path),
+            "input": _fingerprint(self.info),
             "weights": [fingerprint(path) for path in weights],
             "task": self.task.name,
             **asdict(self.task.config),
             "device": str(self.device),
             "dtype": str(self.dtype),
             "frames": list(self.span),
+            "fps": str(self.info.fps),
             "size": list(self.size),
             "tiles": len(self.tiles or ()),
             "encoding": asdict(self.encoding) if self.encoding else None,
         }
+
+    def keep(self) -> Keep:
+        """What the reader gives beside the picture: what the output holds."""
+        if self.encoding is None:
+            return Keep()
+        light = self.info.linear and self.encoding.codec != "exr"  # highlights of a scene are no superwhite
+        return Keep(has_alpha(self.encoding.pix_fmt), "none" if light else self.encoding.outside)
 
     def latent_size(self) -> tuple[int, int]:
         """(h, w) of the padded picture's latents."""
@@ -85,15 +97,17 @@ def prepare(task: Task, input: Path | str, output: Path | str | None, options: R
     config = task.config
     device = resolve_device(config.device)
     dtype = resolve_dtype(config.dtype, device)
-    info = probe(input)
+    info = probe(input, options.formats.rate())
     size = task.output_size(info.height, info.width)
     facts = find_prior(config.prior).facts
     span = frame_span(info, options.start, options.end)
     target = Path("") if output is None else Path(output)
     encoding = None
     if output is not None:
-        _check_output(info, target, options)
-        encoding = _encoding(info, target, size, span[1] - span[0])
+        encoding = choose_output(info, target, size, span, options.formats)
+        check_output(info, target, span, options.formats, overwrite=options.overwrite)
+        if is_pipe(target) and options.resume:
+            raise ConfigError("a run that writes to stdout cannot be resumed; leave --resume out, or write a file")
     if info.interlaced:
         log.warning("%s is interlaced and is restored as it is; deinterlace it first for a clean result", info.path)
     shots = tuple(detect_shots(info, *span))
@@ -106,25 +120,10 @@ def _longest_call(window: int, shots: Sequence[Shot]) -> int:
     return min(window, max(shot.stop - shot.start for shot in shots))
 
 
-def _check_output(info: VideoInfo, output: Path, options: RunOptions) -> None:
-    if output.exists() and (output.is_dir() or output.samefile(info.path)):
-        kind = "a folder" if output.is_dir() else "the input itself"
-        raise OutputError(f"{output} is {kind}; name another output with -o")
-    if output.exists() and not options.overwrite:
-        raise OutputError(f"{output} exists; remove it, name another output with -o, or allow --overwrite")
-    if not output.parent.is_dir():
-        raise OutputError(f"the folder {output.parent} does not exist; make it, or name another output with -o")
-
-
-def _encoding(info: VideoInfo, output: Path, size: tuple[int, int], frames: int) -> Encoding | None:
-    """None for a picture."""
-    if not is_still_name(output):
-        return choose_encoding(info, output, size)
-    if frames != 1:
-        raise ConfigError(
-            f"{output.name} is a picture, but {frames} frames are asked for; name a video, or --start and --end"
-        )
-    return None
+def _fingerprint(info: VideoInfo) -> str:
+    """The input's; of a sequence, that of all its pictures."""
+    prints = [fingerprint(path) for path in sequence_files(info)]
+    return prints[0] if len(prints) == 1 else hashlib.sha256("".join(prints).encode()).hexdigest()
 
 
 def _tiles(tile: int | None, window: int, size: tuple[int, int], facts: PriorFacts) -> tuple[Tile, ...] | None:
@@ -171,7 +170,11 @@ def _position(info: VideoInfo, text: str) -> int:
 
 def plan_job(task: Task, input: Path | str, output: Path | str, options: RunOptions) -> JobPlan:
     """What `run` would do. Reads the input to find its shots; loads no prior and writes nothing."""
-    job = prepare(task, input, output, options)
+    with local_input(input, output) as path:
+        return _described(prepare(task, path, output, options))
+
+
+def _described(job: Job) -> JobPlan:
     plans = [job.plan(shot.stop - shot.start) for shot in job.shots]
     live = max(plan.live_bound for plan in plans)
     h, w = job.latent_size()
@@ -194,7 +197,7 @@ def plan_job(task: Task, input: Path | str, output: Path | str, options: RunOpti
         live_latents=live,
         live_bytes=(live + 2) * per_frame,
         call_bytes=job.facts.call_bytes * _longest_call(job.task.config.window, job.shots) * area,
-        codec=f"{job.encoding.codec} {job.encoding.pix_fmt}" if job.encoding else job.output.suffix[1:],
+        codec=f"{job.encoding.codec} {job.encoding.pix_fmt}" if job.encoding else "nothing",
         device=str(job.device),
         dtype=str(job.dtype).removeprefix("torch."),
     )

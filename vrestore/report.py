@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from vrestore.video.formats import Formats
+
 SHOTS_SHOWN = 12
 
 
@@ -19,7 +21,7 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """How to run, which does not change a pixel of the result except for the part of the input that is read.
+    """How to run, which does not change what the prior makes of a frame.
 
     ``start`` and ``end`` (exclusive): a frame number ("120") or a time ("5.2s", "00:00:05.2").
     """
@@ -29,6 +31,7 @@ class RunOptions:
     resume: bool = False
     overwrite: bool = True
     progress: Callable[[Progress], None] | None = None
+    formats: Formats = Formats()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,11 +3,13 @@
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from vrestore.clock import Clock
+from vrestore.degradation import Resize
 from vrestore.executor import Executor
 from vrestore.guidance import restoration
 from vrestore.noise import noise
@@ -18,7 +20,7 @@ from vrestore.sampling import bridge_euler
 from vrestore.shapes import Frame, Latent, OutputFrame
 from vrestore.store import RamStore
 from vrestore.task import Task
-from vrestore.video import DecodedFrame
+from vrestore.video import Beside, DecodedFrame
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class Restored:
     frame: OutputFrame
     source: Frame
     pts: int
+    beside: Beside | None = None
+    """Of the output frame's size."""
 
 
 @dataclass
@@ -36,6 +40,7 @@ class _Entry:
 
     source: Frame
     pts: int
+    beside: Beside | None
     conditioning: dict[str, Tensor]
 
 
@@ -80,19 +85,19 @@ class ShotWalk:
             yield (self._reconstruct(position, latent) for position, latent in finished)
 
     def _conditioned(self, frames: Iterator[DecodedFrame]) -> Iterator[_Entry]:
-        waiting: deque[tuple[Tensor, int]] = deque()
+        waiting: deque[tuple[Tensor, int, Beside | None]] = deque()
 
         def degraded() -> Iterator[Frame]:
             for decoded in frames:
                 with self._clock.stage("prepare"):
                     source = torch.from_numpy(decoded.rgb)
                     picture = self._padded(source)
-                waiting.append((source, decoded.pts))
+                waiting.append((source, decoded.pts, decoded.beside))
                 yield picture
 
         for conditioning in self._prior.conditions(degraded()):
-            source, pts = waiting.popleft()
-            yield _Entry(source, pts, conditioning | {"degraded": conditioning["degraded"].half()})
+            source, pts, beside = waiting.popleft()
+            yield _Entry(source, pts, beside, conditioning | {"degraded": conditioning["degraded"].half()})
 
     def _entry(self, position: int) -> _Entry:
         while position >= self._next:
@@ -140,17 +145,37 @@ class ShotWalk:
             picture = self._padded(entry.source)
         with self._clock.stage("reconstruct"):
             here = entry.conditioning | {"degraded": picture.to(latent.device)}
-            beside = (None if side is None else side.conditioning for side in (before, after))
-            here |= self._prior.surroundings(next(beside), here, next(beside))
+            sides = (None if side is None else side.conditioning for side in (before, after))
+            here |= self._prior.surroundings(next(sides), here, next(sides))
             restored = self._prior.decode(latent[None], {name: value[None] for name, value in here.items()})[0]
         size = self._task.output_size(*entry.source.shape[-2:])
         with self._clock.stage("finish"):
             frame = self._task.finish(unpad(restored.cpu(), size), entry.source, exact=self._exact)
-        return Restored(frame, entry.source, entry.pts)
+            around = resized(entry.beside, size)
+        return Restored(frame, entry.source, entry.pts, around)
 
     def _padded(self, source: Frame) -> OutputFrame:
         """The degraded frame, of a size that the prior takes."""
         return pad_to(self._task.degraded(source), self._prior.facts.size_multiple)
+
+
+def resized(beside: Beside | None, size: tuple[int, int]) -> Beside | None:
+    """Brought to an output size, bicubically like the picture, without what a cubic overshoots by."""
+    if beside is None or (beside.alpha is None and beside.outside is None):
+        return None
+    alpha, outside = beside.alpha, beside.outside
+    if alpha is not None and alpha.shape != size:
+        alpha = _resize((alpha.shape[0], alpha.shape[1]), size).apply(torch.from_numpy(alpha)).clamp(0, 1).numpy()
+    if outside is not None and outside.shape[1:] != size:
+        resize, planes = _resize((outside.shape[1], outside.shape[2]), size), torch.from_numpy(outside)
+        over, under = (resize.apply((sign * planes).clamp(min=0)).clamp(min=0) for sign in (1, -1))
+        outside = (over - under).numpy()
+    return Beside(alpha, outside)
+
+
+@lru_cache(maxsize=4)
+def _resize(size: tuple[int, int], to: tuple[int, int]) -> Resize:
+    return Resize(size, to)
 
 
 def _part(value: Tensor, factor: int, tile: Tile) -> Tensor:

@@ -3,6 +3,7 @@
 import logging
 import re
 import tempfile
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,10 +12,12 @@ import av.logging
 import numpy as np
 
 from vrestore.errors import ConfigError, OutputError
+from vrestore.video.colour import FULL, LIMITED
 from vrestore.video.encode import VIDEO_FORMATS, Encoding, SegmentWriter, codec_options, output_aspect, output_color
 from vrestore.video.formats import CODECS, PIPE, Formats, check_crf, codecs_for
 from vrestore.video.info import ColorTags, VideoInfo
 from vrestore.video.planes import PixelLayout, has_alpha, pixel_layout, readable_format
+from vrestore.video.sequence import Pattern
 from vrestore.video.source import reason
 from vrestore.video.stills import STILL_SUFFIXES
 
@@ -23,14 +26,30 @@ log = logging.getLogger(__name__)
 _SUBSAMPLING = {(2, 2): "420", (1, 2): "422", (1, 1): "444", (2, 1): "440", (1, 4): "411", (4, 4): "410"}
 _TRIAL, _TRIAL_FRAMES = 128, 3
 """Pixels a side, and frames, of a trial."""
+_TINY = 64
+"""Pixels; encoders have their limits below, so that they are tried out first."""
+_BAD_WIDTHS = range(33, 50)
+"""libx265 (4.1, as PyAV 18 has it) writes beyond its memory there, and the process dies."""
+_SLICE_COUNTS = ("4", "6", "9", "12", "16", "24", "30")
 _QUIET = {"libx265": {"x265-params": "log-level=none"}}
 _IGNORED = re.compile(r"nknown option|rror parsing option")
 
 
 def output_beside(path: Path, tag: str) -> Path:
-    """``clip_TAG.mp4`` beside ``clip.mp4``; .mkv, which holds everything, where outputs cannot have the suffix."""
+    """``clip_TAG.mp4`` beside ``clip.mp4``; .mkv, which holds everything, where outputs cannot have the suffix.
+
+    Raises:
+        ConfigError: the input is stdin, beside which there is nothing.
+    """
+    if str(path) == PIPE:
+        raise ConfigError("the input is stdin; name the output with -o (-o - is Y4M on stdout)")
     known = path.suffix.lower() in (*VIDEO_FORMATS, *STILL_SUFFIXES)
-    return path.with_name(f"{path.stem}_{tag}{path.suffix if known else '.mkv'}")
+    pattern = Pattern.of(path)
+    suffix = path.suffix if known else ".tif" if pattern else ".mkv"
+    if pattern:  # shot.%04d.png: shot_TAG.%04d.png
+        name, point, number = path.stem.rpartition(".")
+        return path.with_name(f"{name}_{tag}.{number}{suffix}" if point else f"{tag}_{number}{suffix}")
+    return path.with_name(f"{path.stem}_{tag}{suffix}")
 
 
 def choose_encoding(
@@ -62,15 +81,25 @@ def choose_encoding(
     pix_fmt = formats.pix_fmt and named_format(name, formats.pix_fmt, size, alpha)
     pix_fmt = pix_fmt or _format(name, layout, size, alpha)
     color = output_color(info, layout, pix_fmt, size)
+    if CODECS[name].encoder == "prores_ks" and color.range == FULL:  # neither ProRes nor .mov can say so
+        color = replace(color, range=LIMITED)
     aspect = output_aspect(info, size)
     if suffix == ".webm" and aspect != 1:
         log.warning("%s: pixels that are not square cannot be marked in .webm; choose .mkv or .mp4", output)
     lossless = name in ("ffv1", "y4m")
+    if CODECS[name].encoder == "libx265" and pix_fmt.endswith("le") and size[1] in _BAD_WIDTHS:
+        raise ConfigError(
+            f"{name} of more than 8 bits does not work {_BAD_WIDTHS[0]} to {_BAD_WIDTHS[-1]} pixels wide, and the output "
+            f"is {size[1]}; choose ffv1, prores or av1"
+        )
+    options = _all_options(name, info, color, formats)
+    if name == "ffv1":
+        options |= _slices(pix_fmt, size, formats)
     encoding = Encoding(
-        codec=CODECS[name].encoder, pix_fmt=pix_fmt, options=tuple(_all_options(name, info, color, formats).items()),
-        color=color, sample_aspect=aspect, lossless=lossless, dither=not lossless,
+        codec=CODECS[name].encoder, pix_fmt=pix_fmt, options=tuple(options.items()), color=color,
+        sample_aspect=aspect, lossless=lossless, dither=not lossless,
     )  # fmt: skip
-    if formats.codec or formats.pix_fmt or formats.encoder_args:
+    if formats.codec or formats.pix_fmt or formats.encoder_args or min(size) < _TINY:
         _try_out(encoding, size, info)
     return encoding
 
@@ -178,20 +207,41 @@ def _all_options(name: str, info: VideoInfo, color: ColorTags, formats: Formats)
 
 
 
+def _slices(pix_fmt: str, size: tuple[int, int], formats: Formats) -> dict[str, str]:
+    """Into how many slices FFV1 cuts a picture of that size; libav's encoder cannot do every size with every number."""
+    asked = formats.arguments()
+    if "slices" in asked or "level" in asked:
+        return {}
+    for count in _SLICE_COUNTS:
+        options = {"level": "3", "slices": count}
+        try:
+            _opened("ffv1", pix_fmt, size, options)
+            return options
+        except (av.error.FFmpegError, ValueError):
+            continue
+    return {"level": "1", "slices": "0", "slicecrc": "0", "threads": "1"}  # without slices and checksums: any size
+
+
+def _opened(encoder: str, pix_fmt: str, size: tuple[int, int], options: dict[str, str]) -> dict[str, str]:
+    """Opens an encoder; returns the options that it does not know."""
+    context = av.CodecContext.create(encoder, "w")
+    context.height, context.width = size
+    context.pix_fmt, context.time_base = pix_fmt, Fraction(1, 25)
+    context.options = options
+    context.open()
+    return dict(context.options)
+
+
 def _unknown(name: str, arguments: dict[str, str]) -> list[str]:
     """Those of the arguments that libav's encoder does not take itself."""
     if not arguments:
         return []
     codec = CODECS[name]
     try:
-        encoder = av.CodecContext.create(codec.encoder, "w")
-        encoder.width = encoder.height = _TRIAL
-        encoder.pix_fmt, encoder.time_base = formats_of(name)[0], Fraction(1, 25)
-        encoder.options = _QUIET.get(codec.encoder, {}) | arguments
-        encoder.open()
+        left = _opened(codec.encoder, formats_of(name)[0], (_TRIAL, _TRIAL), _QUIET.get(codec.encoder, {}) | arguments)
     except (av.error.FFmpegError, ValueError) as error:
         raise ConfigError(f"encoder arguments are refused by {codec.encoder} ({name}): {_told(error)}") from error
-    return [key for key in encoder.options if key in arguments]
+    return [key for key in left if key in arguments]
 
 
 def _try_out(encoding: Encoding, size: tuple[int, int], info: VideoInfo) -> None:

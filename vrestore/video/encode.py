@@ -14,7 +14,7 @@ import av.filter
 
 from vrestore.errors import OutputError
 from vrestore.video.colour import FULL, LIMITED, RGB, UNSPECIFIED, default_matrix, yuv_rule
-from vrestore.video.info import Beside, ColorTags, Rgb, VideoInfo
+from vrestore.video.info import Beside, ColorTags, Outside, Rgb, VideoInfo
 from vrestore.video.planes import PixelLayout, pixel_layout, rgb_to_frame
 from vrestore.video.source import reason
 
@@ -52,9 +52,14 @@ class Encoding:
     """Whether 8-bit samples are dithered."""
 
     @property
-    def keeps_outside(self) -> bool:
-        """Whether codes for what lies outside of [0, 1] are written, as far as the pixel format has them."""
-        return self.lossless
+    def outside(self) -> Outside:
+        """What is written of what lies outside of [0, 1]."""
+        layout = pixel_layout(self.pix_fmt)
+        if layout is None or layout.kind != "yuv":
+            return "none"
+        if self.lossless:
+            return "all"
+        return "luma" if layout.depth > 8 else "white"  # below black, eight compressed bits hold little but noise
 
 
 def output_color(info: VideoInfo, layout: PixelLayout, pix_fmt: str, size: tuple[int, int]) -> ColorTags:
@@ -135,7 +140,7 @@ class SegmentWriter:
         if self.frames and pts <= self._last_pts:
             raise OutputError(f"frame time {pts} does not come after {self._last_pts}; times must increase")
         encoding = self._encoding
-        if encoding.keeps_outside and beside is not None and beside.outside is not None:
+        if beside is not None and beside.outside is not None:
             rgb = rgb + beside.outside
         frame = rgb_to_frame(
             rgb, encoding.pix_fmt, self._rule, dither=encoding.dither, exact=encoding.lossless,

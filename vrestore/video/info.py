@@ -108,12 +108,17 @@ class Beside:
     outside: Rgb | None = None
 
 
+Outside = Literal["none", "white", "luma", "all"]
+"""How much of what lies outside of [0, 1] is kept: nothing; luma above white (superwhite, where cameras put
+highlights); luma above white and below black; everything, with the colours around saturated edges."""
+
+
 @dataclass(frozen=True)
 class Keep:
     """What a reader gives beside the picture; the rest is left out."""
 
     alpha: bool = False
-    outside: bool = False
+    outside: Outside = "none"
 
 
 @dataclass(frozen=True, eq=False)

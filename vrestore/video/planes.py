@@ -10,7 +10,7 @@ from jaxtyping import Shaped
 
 from vrestore.errors import UnsupportedMediaError
 from vrestore.video.colour import Plane, YuvRule, rgb_to_yuv, yuv_to_rgb
-from vrestore.video.info import AlphaPlane, Rgb
+from vrestore.video.info import AlphaPlane, Outside, Rgb
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ _SAME_VALUES = {
     "p010le": "yuv420p10le", "p210le": "yuv422p10le", "pal8": "rgb24", "ya8": "gray", "monow": "gray", "monob": "gray",
     "ya16le": "gray16le", "ya16be": "gray16le",
 }  # fmt: skip
+_ROUNDING = 1e-5
+"""Less than half a code of 14 bits: no superwhite, but the rounding of a conversion."""
 _WITH_ALPHA = {"pal8": "rgba", "ya8": "rgba", "ya16le": "rgba64le", "ya16be": "rgba64le"}
 """Where `_SAME_VALUES` leaves alpha out, a format that holds it."""
 
@@ -117,6 +119,23 @@ def frame_to_rgb(frame: av.VideoFrame, rule: YuvRule, *, clip: bool = True) -> R
         samples = _plane(frame, 0 if layout.samples > 1 else at, layout)
         np.multiply(samples[:, at :: layout.samples] if layout.samples > 1 else samples, 1 / top, out=rgb[channel])
     return rgb
+
+
+def parted(rgb: Rgb, rule: YuvRule, keep: Outside) -> tuple[Rgb, Rgb | None]:
+    """A picture in [0, 1], and what was asked to be kept of what lies outside, if anything does; ``rgb`` is used up.
+
+    Luma is taken off all three channels alike, so that the colour of a highlight stays.
+    """
+    outside = None
+    if keep in ("white", "luma"):
+        luma = rule.kr * rgb[0] + (1 - rule.kr - rule.kb) * rgb[1] + rule.kb * rgb[2]
+        beyond = luma - np.clip(luma, 0 if keep == "luma" else None, 1)
+        if np.abs(beyond).max() > _ROUNDING:
+            outside = np.repeat(beyond[None].astype(np.float32), 3, axis=0)
+            rgb -= outside
+    elif keep == "all" and (rgb.min() < 0 or rgb.max() > 1):
+        outside = rgb - np.clip(rgb, 0, 1)
+    return np.clip(rgb, 0, 1, out=rgb), outside
 
 
 def rgb_to_frame(

@@ -13,7 +13,7 @@ from av.video.frame import VideoFrame
 from vrestore.errors import ConfigError, UnreadableMediaError, UnsupportedMediaError
 from vrestore.video.colour import YuvRule, yuv_rule
 from vrestore.video.info import Beside, DecodedFrame, FrameReader, Keep, VideoInfo
-from vrestore.video.planes import frame_to_alpha, frame_to_rgb, has_alpha
+from vrestore.video.planes import frame_to_alpha, frame_to_rgb, has_alpha, parted
 from vrestore.video.probe import presentation_times, probe
 from vrestore.video.sequence import sequence_files
 from vrestore.video.source import open_container, video_stream
@@ -104,11 +104,12 @@ class PictureReader(_Reader):
                     f"{self._files[index]} is {rgb.shape[2]}x{rgb.shape[1]}, the first picture of the sequence "
                     f"{self.info.width}x{self.info.height}; all must have one size"
                 )
-            if beside.outside is not None and not self.keep.outside and not self._told:
+            if beside.outside is not None and self.keep.outside == "none" and not self._told:
                 log.warning("%s: light beyond 0 and 1 is clipped; only an .exr output keeps it", self._files[index])
                 self._told = True
             alpha = beside.alpha if self.keep.alpha else None
-            yield DecodedFrame(index, index, rgb, Beside(alpha, beside.outside if self.keep.outside else None))
+            outside = None if self.keep.outside == "none" else beside.outside
+            yield DecodedFrame(index, index, rgb, Beside(alpha, outside))
 
 
 class PyavReader(_Reader):
@@ -152,13 +153,10 @@ class PyavReader(_Reader):
                 f"{self.info.path}: the frame size changes at frame {index} to {frame.width}x{frame.height}; "
                 "split the video there, or end before that frame"
             )
-        rgb = self._upright(frame_to_rgb(frame, rule, clip=not self.keep.outside))
-        alpha = outside = None
+        rgb, outside = parted(self._upright(frame_to_rgb(frame, rule, clip=False)), rule, self.keep.outside)
+        alpha = None
         if self.keep.alpha and has_alpha(frame.format.name):
             alpha = self._upright(frame_to_alpha(frame))
-        if self.keep.outside and (rgb.min() < 0 or rgb.max() > 1):
-            inside = np.clip(rgb, 0, 1)
-            rgb, outside = inside, rgb - inside
         return DecodedFrame(index, pts, rgb, Beside(alpha, outside))
 
     def _upright(self, planes: np.ndarray) -> np.ndarray:
