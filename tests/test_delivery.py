@@ -300,7 +300,7 @@ def test_alpha_goes_where_it_is_held(deliver, tmp_path):
         np.testing.assert_array_equal(before[3], after[3] >> (depth_of(pix_fmt) - 10))  # held without loss
     with pytest.raises(ConfigError, match=r"has alpha, which hevc in \.mp4 does not hold; write \.mov.*--no-alpha"):
         deliver(source, tmp_path / "out.mp4")
-    with pytest.raises(ConfigError, match="h264 in .mkv does not hold; choose prores4444 or ffv1"):
+    with pytest.raises(ConfigError, match=r"h264 in \.mkv does not hold; choose prores4444 or ffv1"):
         deliver(source, tmp_path / "no.mkv", codec="h264")
     deliver(source, tmp_path / "out.mp4", alpha=False)
     assert probe(tmp_path / "out.mp4").pix_fmt == "yuv444p10le"
@@ -379,9 +379,8 @@ def vrestore_process(*arguments, data=None):
     )
 
 
-@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv422p10le"])
-def test_y4m_from_pipe_to_pipe(tmp_path, pix_fmt):
-    source = noise_clip(tmp_path / "in.mkv", pix_fmt, size=(31, 45))
+def test_y4m_from_pipe_to_pipe(tmp_path):
+    source = noise_clip(tmp_path / "in.mkv", "yuv420p10le", size=(31, 45))
     before = sorted(tmp_path.iterdir())
     once = vrestore_process(source, "-o", "-", "--json")
     assert once.returncode == 0, once.stderr
@@ -407,9 +406,6 @@ def test_a_reader_that_goes_away(tmp_path):
     assert "Exception ignored" not in told
 
 
-def test_what_goes_with_no_pipe():
-    done = vrestore_process("-")
-    assert (done.returncode, done.stdout) == (2, b"")
-    assert b"name the output with -o" in done.stderr
+def test_stdin_that_is_no_video():
     done = vrestore_process("-", "-o", "-", data=b"nothing that is a video")
     assert (done.returncode, done.stdout) == (1, b"")

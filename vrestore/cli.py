@@ -30,7 +30,7 @@ from vrestore.tasks import TASKS
 FAILURE = 1
 PIPE = "-"
 _OUTPUT_HELP = (
-    "Output: a video, a picture, an image sequence (out.%04d.png) or - (Y4M on stdout).  [default: INPUT's name with _{}]"
+    "Output: a video, picture or sequence (out.%04d.png); -: Y4M on stdout.  [default: INPUT's name with _{}]"
 )
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

@@ -148,9 +148,7 @@ def _run_segments(job: Job, folder: JobFolder, encoding: AnyEncoding, tally: _Ta
                 times = []
                 for one in restored:
                     with tally.clock.stage("write"):
-                        writer = writer or open_segment(
-                            folder.segment(), job.size, encoding, job.info, tally.frames
-                        )
+                        writer = writer or open_segment(folder.segment(), job.size, encoding, job.info, tally.frames)
                         writer.write(one.frame.numpy(), one.pts, one.beside)
                     tally.add(one)
                     times.append(one.pts)

@@ -1,7 +1,7 @@
 """What goes into a run beside the task's settings, and what comes out: options, progress, plan, result."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from vrestore.video.formats import Formats
@@ -31,7 +31,7 @@ class RunOptions:
     resume: bool = False
     overwrite: bool = True
     progress: Callable[[Progress], None] | None = None
-    formats: Formats = Formats()
+    formats: Formats = field(default_factory=Formats)
 
 
 @dataclass(frozen=True, kw_only=True)

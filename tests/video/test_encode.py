@@ -218,11 +218,6 @@ def test_pixels_that_webm_cannot_mark(caplog):
     assert "not square" in caplog.text
 
 
-def test_transparency_is_not_kept_silently(caplog):
-    assert choose_encoding(info_with(codec="ffv1", pix_fmt="bgra"), "o.mkv", (48, 64)).pix_fmt == "bgr0"
-    assert "transparency" in caplog.text
-
-
 def test_the_same_frames_give_the_same_bytes(tmp_path):
     encoding = choose_encoding(PLAIN, "o.mp4", (48, 64))
     a, b = (write(tmp_path / name, waves(12, 48, 64), encoding, PLAIN).read_bytes() for name in "ab")

@@ -3,6 +3,8 @@
 import logging
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -29,7 +31,7 @@ _TRIAL, _TRIAL_FRAMES = 128, 3
 _TINY = 64
 """Pixels; encoders have their limits below, so that they are tried out first."""
 _BAD_WIDTHS = range(33, 50)
-"""libx265 (4.1, as PyAV 18 has it) writes beyond its memory there, and the process dies."""
+"""libx265 as it comes with PyAV 18.1 writes beyond its memory there, and the process dies."""
 _SLICE_COUNTS = ("4", "6", "9", "12", "16", "24", "30")
 _QUIET = {"libx265": {"x265-params": "log-level=none"}}
 _IGNORED = re.compile(r"nknown option|rror parsing option")
@@ -89,8 +91,8 @@ def choose_encoding(
     lossless = name in ("ffv1", "y4m")
     if CODECS[name].encoder == "libx265" and pix_fmt.endswith("le") and size[1] in _BAD_WIDTHS:
         raise ConfigError(
-            f"{name} of more than 8 bits does not work {_BAD_WIDTHS[0]} to {_BAD_WIDTHS[-1]} pixels wide, and the output "
-            f"is {size[1]}; choose ffv1, prores or av1"
+            f"{name} of more than 8 bits does not work {_BAD_WIDTHS[0]} to {_BAD_WIDTHS[-1]} pixels wide, and the "
+            f"output is {size[1]}; choose ffv1, prores or av1"
         )
     options = _all_options(name, info, color, formats)
     if name == "ffv1":
@@ -156,9 +158,7 @@ def named_format(name: str, pix_fmt: str, size: tuple[int, int], alpha: bool) ->
         with_alpha = ", ".join(one for one in allowed if has_alpha(one))
         raise ConfigError(f"pixel format {pix_fmt} has no alpha, the input has; choose {with_alpha}, or --no-alpha")
     if layout.factors != (1, 1) and not CODECS[name].odd and (size[0] % 2 or size[1] % 2):
-        raise ConfigError(
-            f"{name} takes {pix_fmt} in even sizes only, not {size[1]}x{size[0]}; choose a yuv444p format or another size"
-        )
+        raise ConfigError(f"{name} takes {pix_fmt} in even sizes only, not {size[1]}x{size[0]}; choose a yuv444p one")
     return chosen
 
 
@@ -205,8 +205,6 @@ def _all_options(name: str, info: VideoInfo, color: ColorTags, formats: Formats)
     return options | {key: value for key, value in arguments.items() if key not in unknown}
 
 
-
-
 def _slices(pix_fmt: str, size: tuple[int, int], formats: Formats) -> dict[str, str]:
     """Into how many slices FFV1 cuts a picture of that size; libav's encoder cannot do every size with every number."""
     asked = formats.arguments()
@@ -237,8 +235,10 @@ def _unknown(name: str, arguments: dict[str, str]) -> list[str]:
     if not arguments:
         return []
     codec = CODECS[name]
+    options = _QUIET.get(codec.encoder, {}) | arguments
     try:
-        left = _opened(codec.encoder, formats_of(name)[0], (_TRIAL, _TRIAL), _QUIET.get(codec.encoder, {}) | arguments)
+        with _listening():
+            left = _opened(codec.encoder, formats_of(name)[0], (_TRIAL, _TRIAL), options)
     except (av.error.FFmpegError, ValueError) as error:
         raise ConfigError(f"encoder arguments are refused by {codec.encoder} ({name}): {_told(error)}") from error
     return [key for key in left if key in arguments]
@@ -252,20 +252,28 @@ def _try_out(encoding: Encoding, size: tuple[int, int], info: VideoInfo) -> None
     """
     height, width = (side if side <= _TRIAL else _TRIAL + side % 2 for side in size)
     gray = np.full((3, height, width), 0.5, np.float32)
-    av.logging.set_level(av.logging.WARNING)
-    av.logging.set_skip_repeated(False)
     try:
-        with tempfile.TemporaryDirectory(prefix="vrestore-") as folder, av.logging.Capture() as told:
+        with tempfile.TemporaryDirectory(prefix="vrestore-") as folder, _listening() as told:
             with SegmentWriter(Path(folder) / "trial", (height, width), encoding, info) as writer:
                 for number in range(_TRIAL_FRAMES):
                     writer.write(gray, number * max(1, round(1 / info.fps / info.time_base)))
             ignored = [line.strip() for _, _, line in told if _IGNORED.search(line)]
     except OutputError as error:
         raise ConfigError(f"{encoding.codec} refuses its settings: {_told(error.__cause__ or error)}") from error
-    finally:
-        av.logging.set_level(None)
     if ignored:
         raise ConfigError(f"{encoding.codec} does not take an encoder argument: {ignored[0]}")
+
+
+@contextmanager
+def _listening() -> Iterator[list[tuple[int, str, str]]]:
+    """What libav and its encoders say inside the block."""
+    av.logging.set_level(av.logging.WARNING)
+    av.logging.set_skip_repeated(False)
+    try:
+        with av.logging.Capture() as told:
+            yield told
+    finally:
+        av.logging.set_level(None)
 
 
 def _told(error: BaseException) -> str:

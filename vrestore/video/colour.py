@@ -77,9 +77,7 @@ def _levels(depth: int, full: bool) -> tuple[float, float, float, float]:
     return 16 * unit, 219 * unit, 128 * unit, 224 * unit
 
 
-def yuv_to_rgb(
-    y: LumaCodes, u: ChromaCodes, v: ChromaCodes, depth: int, rule: YuvRule, *, clip: bool = True
-) -> Rgb:
+def yuv_to_rgb(y: LumaCodes, u: ChromaCodes, v: ChromaCodes, depth: int, rule: YuvRule, *, clip: bool = True) -> Rgb:
     """Codes of three planes (chroma possibly smaller) to R'G'B' in [0, 1]; what lies outside is clipped if asked."""
     offset, span, middle, chroma_span = _levels(depth, rule.full)
     kg = 1 - rule.kr - rule.kb
@@ -189,7 +187,8 @@ def unsample(plane: Plane, axis: int, factor: int, site: float) -> Plane:
     if factor == 1:
         return plane
     inverse = _inverse(plane.shape[axis], factor, site)
-    return inverse @ plane if axis == 0 else plane @ inverse.T
+    samples: Plane = inverse @ plane if axis == 0 else plane @ inverse.T
+    return samples
 
 
 @lru_cache(maxsize=8)

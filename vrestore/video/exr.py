@@ -96,7 +96,7 @@ def _decoded(path: Path) -> tuple[Samples, str]:
             frame = next(container.decode(video=0), None)
     except av.error.PatchWelcomeError as error:
         raise UnsupportedMediaError(
-            f"{path} has no plain R, G and B channels (layers, parts or other channels only); save those as RGB(A) first"
+            f"{path} has no plain R, G and B channels (layers, parts or other channels only); save RGB(A) first"
         ) from error
     except (av.error.FFmpegError, OSError) as error:
         raise UnreadableMediaError(f"{path} is not a readable OpenEXR picture: {reason(error)}") from error

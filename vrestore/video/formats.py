@@ -77,7 +77,7 @@ class Formats:
 
     def __post_init__(self) -> None:
         """Raises ConfigError for what no input could make right."""
-        if self.codec is not None and (self.codec not in CODECS or self.codec == "y4m"):
+        if self.codec is not None and self.codec not in _asked(CODECS):
             raise ConfigError(f"codec is {self.codec!r}; give one of {', '.join(_asked(CODECS))}")
         if self.crf is not None and self.codec is not None:
             check_crf(self.codec, self.crf)
@@ -123,9 +123,7 @@ def check_crf(codec: str, crf: int) -> None:
 
 def codecs_for(suffix: str, *, alpha: bool = False) -> list[str]:
     """Names of the codecs that a container may hold, or of those of them that hold alpha."""
-    return [
-        name for name in _asked(CODECS) if suffix in CODECS[name].suffixes and (CODECS[name].alpha or not alpha)
-    ]
+    return [name for name in _asked(CODECS) if suffix in CODECS[name].suffixes and (CODECS[name].alpha or not alpha)]
 
 
 def _asked(codecs: dict[str, Codec]) -> list[str]:

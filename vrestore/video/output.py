@@ -145,9 +145,7 @@ def open_at_once(output: Path, size: tuple[int, int], encoding: AnyEncoding, inf
     return Y4mWriter(size, encoding, info)
 
 
-def join(
-    segments: Sequence[Path], info: VideoInfo, output: Path, encoding: AnyEncoding, **trim: int
-) -> None:
+def join(segments: Sequence[Path], info: VideoInfo, output: Path, encoding: AnyEncoding, **trim: int) -> None:
     """The output from its segments; ``trim`` as for `mux`."""
     if isinstance(encoding, PictureEncoding):
         place(segments, output, encoding)

@@ -67,9 +67,13 @@ def choose_pictures(info: VideoInfo, output: Path, formats: Formats, first_numbe
     """
     suffix = output.suffix.lower()
     if suffix not in _FORMATS:
-        raise ConfigError(f"pictures {suffix or '(without suffix)'} are not written; choose {', '.join(STILL_SUFFIXES)}")
+        raise ConfigError(
+            f"pictures {suffix or '(without suffix)'} are not written; choose {', '.join(STILL_SUFFIXES)}"
+        )
     if formats.codec or formats.crf is not None or formats.encoder_args:
-        raise ConfigError(f"{output.name} is a picture: codec, crf and encoder arguments are for videos; leave them out")
+        raise ConfigError(
+            f"{output.name} is a picture: codec, crf and encoder arguments are for videos; leave them out"
+        )
     alpha = formats.alpha and has_alpha(info.pix_fmt)
     allowed = [pix_fmt for pix_fmt in _FORMATS[suffix] if has_alpha(pix_fmt) == alpha]
     if not allowed:
@@ -105,7 +109,8 @@ def _warn(info: VideoInfo, suffix: str, alpha: bool) -> None:
         )  # fmt: skip
     if alpha and info.linear != (suffix == ".exr"):
         log.warning(
-            "%s: colours and alpha stay as they are; .exr is taken to be premultiplied, other pictures are not", info.path
+            "%s: colours and alpha stay as they are; .exr is taken to be premultiplied, other pictures are not",
+            info.path,
         )
 
 

@@ -26,7 +26,7 @@ class Pattern:
 
     @classmethod
     def of(cls, path: Path) -> "Pattern | None":
-        """What ``path`` stands for; ``None`` if it is the name of one file (also where it only looks like a pattern)."""
+        """What ``path`` stands for; ``None`` if it is the name of one file (that only looks like a pattern)."""
         places = list(_NUMBER.finditer(path.name))
         if len(places) != 1 or not is_still_name(path) or path.exists():
             return None

@@ -44,7 +44,8 @@ def from_linear(light: Rgb) -> Rgb:
     """Linear light, coded by the sRGB curve."""
     size = np.abs(light)
     curved = np.float32(1.055) * np.power(size, np.float32(1 / 2.4)) - np.float32(0.055)
-    return np.copysign(np.where(size <= 0.0031308, np.float32(12.92) * size, curved), light)
+    coded: Rgb = np.copysign(np.where(size <= 0.0031308, np.float32(12.92) * size, curved), light)
+    return coded
 
 
 def to_linear(coded: Rgb, transfer: int) -> Rgb:
@@ -60,4 +61,5 @@ def to_linear(coded: Rgb, transfer: int) -> Rgb:
     else:
         curved = np.power((size + np.float32(0.099)) / np.float32(1.099), np.float32(1 / 0.45))
         light = np.where(size < 0.081, size / np.float32(4.5), curved)
-    return np.copysign(light, coded)
+    signed: Rgb = np.copysign(light, coded)
+    return signed
