@@ -166,6 +166,7 @@ def test_public_names():
     assert set(vrestore.__all__) == {
         "CompareConfig",
         "Comparison",
+        "Formats",
         "JobPlan",
         "Progress",
         "RunOptions",

@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from vrestore.tasks.super_resolution import SuperResolution as SuperResolution
     from vrestore.tasks.super_resolution import SuperResolutionConfig as SuperResolutionConfig
     from vrestore.tasks.super_resolution import super_resolve as super_resolve
+    from vrestore.video.formats import Formats as Formats
 
 __version__ = "0.1.0"
 
 _HOME = {
     "CompareConfig": "vrestore.comparison",
     "Comparison": "vrestore.comparison",
+    "Formats": "vrestore.video.formats",
     "JobPlan": "vrestore.report",
     "Progress": "vrestore.report",
     "RunOptions": "vrestore.report",

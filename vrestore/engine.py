@@ -1,6 +1,7 @@
 """The engine: a video, its shots, their latents, the executor, and a video again. It knows tasks, but never a head."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def run(task: Task, input: Path | str, output: Path | str, options: RunOptions |
         VRestoreError: see `vrestore.errors`. An interrupted job goes on with ``options.resume``.
     """
     with local_input(input, output) as path:
-        return _run(task, path, output, options or RunOptions())
+        return replace(_run(task, path, output, options or RunOptions()), input=str(input))
 
 
 def _run(task: Task, input: Path, output: Path | str, options: RunOptions) -> RunResult:

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -171,7 +171,7 @@ def _position(info: VideoInfo, text: str) -> int:
 def plan_job(task: Task, input: Path | str, output: Path | str, options: RunOptions) -> JobPlan:
     """What `run` would do. Reads the input to find its shots; loads no prior and writes nothing."""
     with local_input(input, output) as path:
-        return _described(prepare(task, path, output, options))
+        return replace(_described(prepare(task, path, output, options)), input=str(input))
 
 
 def _described(job: Job) -> JobPlan:

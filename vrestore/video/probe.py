@@ -155,6 +155,8 @@ def _describe(
     layout = pixel_layout(readable_format(frame.format.name))
     if layout is None or times.count == 0:
         raise EmptyMediaError(f"{path} holds no frame that is shown; give a video with at least one")
+    if stream.metadata.get("alpha_mode") == "1":  # a second stream inside of the packets of VP8 and VP9
+        log.warning("%s: its alpha is left out: that of VP8 and VP9 is not read", path)
     rotation = _rotation(frame, path)
     width, height = (frame.height, frame.width) if rotation % 180 else (frame.width, frame.height)
     aspect = stream.sample_aspect_ratio or Fraction(1)
