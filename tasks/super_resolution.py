@@ -118,14 +118,21 @@ class SuperResolution:
 
 
 def super_resolve(
-    input: Path | str, output: Path | str, config: SuperResolutionConfig | None = None, **settings: object
+    input: Path | str,
+    output: Path | str,
+    config: SuperResolutionConfig | None = None,
+    *,
+    options: RunOptions | None = None,
+    **settings: object,
 ) -> RunResult:
     """Enlarge and restore ``input`` to ``output``, with a config or its fields by name (``scale=4``).
+
+    ``options``: the part that is restored, how files are written, resuming, and a callback that hears of progress.
 
     Raises:
         VRestoreError: see `vrestore.errors`.
     """
-    return run(SuperResolution(config, **settings), input, output)
+    return run(SuperResolution(config, **settings), input, output, options)
 
 
 @lru_cache(maxsize=8)

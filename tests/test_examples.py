@@ -1,0 +1,51 @@
+"""The scripts in examples/ do what they say, as processes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from vrestore.video import open_reader, probe
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def example(name, *arguments):
+    command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_one_clip(clips, tmp_path):
+    source = clips.write(tmp_path / "in.mkv", clips.scene(52, (32, 48)), audio=True)
+    done = example("one_clip.py", source, tmp_path / "out.mov")
+    assert done.returncode == 0, done.stderr
+    assert "50 of 50 frames" in done.stderr
+    info = probe(tmp_path / "out.mov")
+    assert (info.codec, info.frames, info.width, info.height) == ("prores", 50, 96, 64)
+    assert example("one_clip.py", tmp_path / "none.mov", tmp_path / "out.mov").stderr.startswith(str(tmp_path / "none"))
+
+
+def test_frames(clips, tmp_path):
+    source = clips.write(tmp_path / "in.mkv", clips.scene(3, (32, 48)))
+    done = example("frames.py", source)
+    assert done.returncode == 0, done.stderr
+    means = [float(line.split(" ")[1]) for line in done.stdout.splitlines()]
+    assert np.allclose(means, clips.scene(3, (32, 48)).mean((1, 2, 3)) / 255, atol=0.01)
+
+
+def test_exr_to_exr(clips, tmp_path):
+    """A sequence of halves, made by the program itself from a clip."""
+    source = clips.write(tmp_path / "in.mkv", clips.scene(3, (32, 48)))
+    (tmp_path / "plates").mkdir()
+    made = subprocess.run(
+        [sys.executable, "-m", "vrestore", "sr", str(source), "-o", str(tmp_path / "plates" / "shot.%04d.exr")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    done = example("exr_to_exr.py", tmp_path / "plates" / "shot.%04d.exr", tmp_path / "out" / "shot.%04d.exr")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("3 frames, consistent")
+    assert [path.name for path in sorted((tmp_path / "out").iterdir())] == [f"shot.{n:04d}.exr" for n in (1, 2, 3)]
+    with open_reader(tmp_path / "out" / "shot.%04d.exr") as reader:
+        assert [frame.rgb.shape for frame in reader.frames()] == [(3, 256, 384)] * 3
