@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vrestore.errors import OutputError, ResumeError
+from vrestore.video import remove_stale
 
 EDGE_BYTES = 1 << 20
 
@@ -64,6 +65,7 @@ class JobFolder:
     """Creates, reopens and removes the folder of one job."""
 
     def __init__(self, output: Path, asked: dict[str, Any], plan: dict[str, Any]) -> None:
+        self._output = output
         self.path = output.with_name(output.name + ".vrestore")
         self._asked: dict[str, Any] = json.loads(json.dumps(asked, default=str))
         self.plan = plan
@@ -75,6 +77,7 @@ class JobFolder:
         try:
             shutil.rmtree(self.path, ignore_errors=True)
             self.path.mkdir(parents=True)
+            remove_stale(self._output)
         except OSError as error:
             raise OutputError(
                 f"cannot write in {self.path.parent}: {error.strerror}; choose another folder with -o"
@@ -102,6 +105,7 @@ class JobFolder:
         if missing:
             raise ResumeError(f"{self.path} is incomplete, {missing[0]} is missing; start anew, without --resume")
         self.plan, self.state = plan, state
+        remove_stale(self._output)
 
     def again(self, plan: dict[str, Any]) -> None:
         """Go back to the last checkpoint, and on from there with another plan. OutputError as `save`."""
