@@ -42,7 +42,7 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + int(held)
-    free = [psutil.virtual_memory().available, *_left_by_groups(), *_left_of_address_space()]
+    free = [int(psutil.virtual_memory().available), *_left_by_groups(), *_left_of_address_space()]
     return max(0, min(free))
 
 
@@ -52,7 +52,7 @@ def _left_of_address_space() -> list[int]:
     except ImportError:  # not on every system
         return []
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    return [] if limit == resource.RLIM_INFINITY else [limit - psutil.Process().memory_info().vms]
+    return [] if limit == resource.RLIM_INFINITY else [limit - int(psutil.Process().memory_info().vms)]
 
 
 def _left_by_groups(root: Path = Path("/")) -> list[int]:

@@ -81,7 +81,8 @@ def _run(task: Task, input: Path, output: Path | str, options: RunOptions) -> Ru
     with clock.stage("inspect"):
         job = prepare(task, input, output, options)
     tally = _Tally(job, clock, options)
-    if job.encoding is None or at_once(job.output):
+    encoding = job.encoding
+    if encoding is None or at_once(job.output):
         warn_of_memory(job)
         _run_at_once(job, tally)
         return tally.result()
@@ -94,9 +95,9 @@ def _run(task: Task, input: Path, output: Path | str, options: RunOptions) -> Ru
     warn_of_memory(job)
     tally.go_on(folder.state)
     try:
-        _run_within_memory(job, folder, job.encoding, tally)
+        _run_within_memory(job, folder, encoding, tally)
         with clock.stage("write"):
-            join(folder.segments(), job.info, job.output, job.encoding, **_trim(job, folder.state))
+            join(folder.segments(), job.info, job.output, encoding, **_trim(job, folder.state))
     except BaseException:
         folder.leave()
         raise
