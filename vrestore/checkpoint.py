@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vrestore.errors import OutputError, ResumeError
+from vrestore.video import remove_stale
 
 EDGE_BYTES = 1 << 20
 
@@ -63,9 +64,12 @@ class JobState:
 class JobFolder:
     """Creates, reopens and removes the folder of one job."""
 
-    def __init__(self, output: Path, asked: dict[str, Any]) -> None:
+    def __init__(self, output: Path, asked: dict[str, Any], plan: dict[str, Any]) -> None:
+        self._output = output
         self.path = output.with_name(output.name + ".vrestore")
         self._asked: dict[str, Any] = json.loads(json.dumps(asked, default=str))
+        self.plan = plan
+        """How the job fits into memory: chosen at its start, and kept when it goes on, whatever is free then."""
         self.state = JobState()
 
     def start(self) -> None:
@@ -73,6 +77,7 @@ class JobFolder:
         try:
             shutil.rmtree(self.path, ignore_errors=True)
             self.path.mkdir(parents=True)
+            remove_stale(self._output)
         except OSError as error:
             raise OutputError(
                 f"cannot write in {self.path.parent}: {error.strerror}; choose another folder with -o"
@@ -86,7 +91,7 @@ class JobFolder:
             return
         try:
             saved = json.loads(manifest.read_text())
-            asked, state = dict(saved["asked"]), JobState(**saved["state"])
+            asked, plan, state = dict(saved["asked"]), dict(saved["plan"]), JobState(**saved["state"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ResumeError(f"{manifest} cannot be read ({error}); start anew, without --resume") from error
         changed = [k for k in self._asked if asked.get(k) != self._asked[k]]
@@ -99,7 +104,21 @@ class JobFolder:
         missing = [name for name in files if not (self.path / name).is_file()]
         if missing:
             raise ResumeError(f"{self.path} is incomplete, {missing[0]} is missing; start anew, without --resume")
-        self.state = state
+        self.plan, self.state = plan, state
+        remove_stale(self._output)
+
+    def again(self, plan: dict[str, Any]) -> None:
+        """Go back to the last checkpoint, and on from there with another plan. OutputError as `save`."""
+        manifest = self.path / "job.json"
+        self.plan = plan
+        if not manifest.exists():
+            self.state = JobState()
+            return
+        self.state = JobState(**json.loads(manifest.read_text())["state"])
+        try:
+            self._describe()
+        except OSError as error:
+            raise OutputError(f"cannot write in {self.path}: {error}; free some space") from error
 
     def segment(self) -> Path:
         """Where the next segment goes."""
@@ -120,16 +139,20 @@ class JobFolder:
         old, self.state.checkpoint = self.state.checkpoint, f"state_{self.state.frames:08d}.safetensors"
         try:
             save_file({k: v.contiguous() for k, v in tensors.items()}, self.path / self.state.checkpoint)
-            part = self.path / "job.json.part"
-            with part.open("w") as file:
-                json.dump({"asked": self._asked, "state": asdict(self.state)}, file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(self.path / "job.json")
+            for name in (segment, self.state.checkpoint):
+                _to_disk(self.path / name)
+            self._describe()
         except (OSError, SafetensorError) as error:
             raise OutputError(f"cannot write a checkpoint in {self.path}: {error}; free some space") from error
         if old and old != self.state.checkpoint:
             (self.path / old).unlink(missing_ok=True)
+
+    def _describe(self) -> None:
+        """Write `job.json`, at once."""
+        part = self.path / "job.json.part"
+        part.write_text(json.dumps({"asked": self._asked, "plan": self.plan, "state": asdict(self.state)}, indent=1))
+        _to_disk(part)
+        part.replace(self.path / "job.json")
 
     def tensors(self) -> dict[str, Tensor]:
         """The checkpoint's tensors. ResumeError if they cannot be read."""
@@ -150,3 +173,9 @@ class JobFolder:
     def remove(self) -> None:
         """Remove the folder: the output is complete."""
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _to_disk(path: Path) -> None:
+    """What a file holds survives a power cut from here on."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

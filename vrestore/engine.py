@@ -1,14 +1,15 @@
 """The engine: a video, its shots, their latents, the executor, and a video again. It knows tasks, but never a head."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 
 from vrestore.checkpoint import JobFolder, JobState
 from vrestore.clock import Clock
 from vrestore.executor import State
-from vrestore.job import Job, plan_job, prepare
+from vrestore.job import Job, plan_job, prepare, shrunk, warn_of_memory
+from vrestore.memory import MemoryPlan
 from vrestore.prior import Prior
 from vrestore.priors import find_prior
 from vrestore.report import Progress, RunOptions, RunResult
@@ -23,16 +24,46 @@ __all__ = ["plan_job", "run", "stream"]
 
 SEGMENT_FRAMES = 48
 """Frames after which a segment of output is closed and a checkpoint taken, at the next end of a tick."""
+SEGMENT_PIXELS = 100_000_000
+"""The same in output pixels, which counts for large pictures: they take long. Segments follow from the size alone, not
+from the time: a lossy codec starts anew with each, and a run on another day must give the same bits."""
+SHORTEST_SEGMENT = 8
+"""Frames; shorter ones would cost a lossy codec much of its efficiency."""
 
 
 def stream(task: Task, input: Path | str, options: RunOptions | None = None) -> Iterator[Restored]:
     """Restored frames of a video in order, each as soon as it is final; nothing is written."""
     with local_input(input, None) as path:
         job = prepare(task, path, None, options or RunOptions())
-        clock = Clock()
-        for _, walk in _walks(job, _load(job, clock), clock, JobState()):
-            for restored in walk.ticks():
-                yield from restored
+        warn_of_memory(job)
+        yield from _in_order(job, _Tally(job, Clock(), RunOptions()))
+
+
+def _in_order(job: Job, tally: "_Tally") -> Iterator[Restored]:
+    """Restored frames, each once; where memory runs out, those that are left with a smaller plan."""
+    given = 0
+    while True:
+        try:
+            for restored in _from(job, tally, given):
+                yield restored
+                given += 1
+            return
+        except Exception as error:
+            job = tally.job = shrunk(job, error)
+
+
+def _from(job: Job, tally: "_Tally", first: int) -> Iterator[Restored]:
+    """Restored frames from ``first`` on, counted within the job's span; its shot is walked from the shot's start."""
+    shots = enumerate(shot.stop - job.span[0] for shot in job.shots)
+    shot = next((number for number, stop in shots if stop > first), 0)
+    skipped = first - (job.shots[shot].start - job.span[0])
+    for _, walk in _walks(job, _load(job, tally.clock), tally.clock, JobState(shot=shot)):
+        for restored in walk.ticks():
+            for one in restored:
+                if skipped == 0:
+                    yield one
+                skipped = max(0, skipped - 1)
+        tally.peak = max(tally.peak, walk.executor.store.peak)
 
 
 def run(task: Task, input: Path | str, output: Path | str, options: RunOptions | None = None) -> RunResult:
@@ -50,19 +81,23 @@ def _run(task: Task, input: Path, output: Path | str, options: RunOptions) -> Ru
     with clock.stage("inspect"):
         job = prepare(task, input, output, options)
     tally = _Tally(job, clock, options)
-    if job.encoding is None or at_once(job.output):
+    encoding = job.encoding
+    if encoding is None or at_once(job.output):
+        warn_of_memory(job)
         _run_at_once(job, tally)
         return tally.result()
-    folder = JobFolder(job.output, job.asked())
+    folder = JobFolder(job.output, job.asked(), asdict(job.memory))
     if options.resume:
         folder.resume()
+        job = replace(job, memory=MemoryPlan(**folder.plan))
     else:
         folder.start()
+    warn_of_memory(job)
     tally.go_on(folder.state)
     try:
-        _run_segments(job, folder, job.encoding, tally)
+        _run_within_memory(job, folder, encoding, tally)
         with clock.stage("write"):
-            join(folder.segments(), job.info, job.output, job.encoding, **_trim(job, folder.state))
+            join(folder.segments(), job.info, job.output, encoding, **_trim(job, folder.state))
     except BaseException:
         folder.leave()
         raise
@@ -75,29 +110,31 @@ class _Tally:
 
     def __init__(self, job: Job, clock: Clock, options: RunOptions) -> None:
         self.clock = clock
-        self.peak = self.frames = self._before = 0
+        self.peak = self.frames = 0
         self.consistency_sum_db = 0.0
-        self._job, self._tell = job, options.progress
+        self.job, self._tell = job, options.progress
         self._total = job.span[1] - job.span[0]
+        self._before: int | None = None
 
     def go_on(self, state: JobState) -> None:
-        """Take up the count of an earlier run."""
-        self.frames = self._before = state.frames
+        """Take up the count of an earlier run, or of a checkpoint of this one."""
+        self._before = state.frames if self._before is None else self._before
+        self.frames = state.frames
         self.consistency_sum_db = state.consistency_sum_db
 
     def add(self, restored: Restored) -> None:
         """Count a finished frame."""
         with self.clock.stage("finish"):
-            self.consistency_sum_db += self._job.task.consistency_db(restored.frame, restored.source)
+            self.consistency_sum_db += self.job.task.consistency_db(restored.frame, restored.source)
         self.frames += 1
         if self._tell is not None:
             self._tell(Progress(self.frames, self._total, self.clock.total(), "restore"))
 
     def result(self) -> RunResult:
         """The report."""
-        job, seconds = self._job, self.clock.total()
+        job, seconds = self.job, self.clock.total()
         height, width = job.size
-        pixels = (self.frames - self._before) * height * width
+        pixels = (self.frames - (self._before or 0)) * height * width
         return RunResult(
             input=str(job.info.path),
             output=str(job.output),
@@ -119,20 +156,33 @@ def _run_at_once(job: Job, tally: _Tally) -> None:
     """A still, or a pipe: frames are written as they come, and nothing can be resumed."""
     if job.encoding is None:
         return
-    prior = _load(job, tally.clock)
     writer = open_at_once(job.output, job.size, job.encoding, job.info)
     try:
-        for _, walk in _walks(job, prior, tally.clock, JobState()):
-            for restored in walk.ticks():
-                for one in restored:
-                    with tally.clock.stage("write"):
-                        writer.write(one.frame.numpy(), one.pts, one.beside)
-                    tally.add(one)
-            tally.peak = max(tally.peak, walk.executor.store.peak)
+        for one in _in_order(job, tally):
+            with tally.clock.stage("write"):
+                writer.write(one.frame.numpy(), one.pts, one.beside)
+            tally.add(one)
         writer.close()
     except BaseException:
         writer.abort()
         raise
+
+
+def _run_within_memory(job: Job, folder: JobFolder, encoding: AnyEncoding, tally: _Tally) -> None:
+    """Run what is left; where memory runs out, go back to the last checkpoint and on from there with a smaller plan.
+
+    So a segment is made by one plan, and a job that is killed afterwards resumes to the same bits. What was finished
+    before, perhaps hours of it, stays: tiles change a picture by less than one sees.
+    """
+    while True:
+        tally.job = job
+        try:
+            _run_segments(job, folder, encoding, tally)
+            return
+        except Exception as error:
+            job = shrunk(job, error)
+        folder.again(asdict(job.memory))
+        tally.go_on(folder.state)
 
 
 def _run_segments(job: Job, folder: JobFolder, encoding: AnyEncoding, tally: _Tally) -> None:
@@ -140,7 +190,7 @@ def _run_segments(job: Job, folder: JobFolder, encoding: AnyEncoding, tally: _Ta
     state = folder.state
     if state.frames == job.span[1] - job.span[0]:
         return
-    prior = _load(job, tally.clock)
+    prior, enough = _load(job, tally.clock), _segment_frames(job.size)
     writer: SegmentWriter | PictureSegment | None = None
     try:
         for number, walk in _walks(job, prior, tally.clock, state, folder):
@@ -155,7 +205,7 @@ def _run_segments(job: Job, folder: JobFolder, encoding: AnyEncoding, tally: _Ta
                     times.append(one.pts)
                 state.add(number, times)
                 last = number == len(job.shots) - 1 and state.emitted == length
-                if writer is not None and (writer.frames >= SEGMENT_FRAMES or last):
+                if writer is not None and (writer.frames >= enough or last):
                     with tally.clock.stage("write"):
                         writer.close()
                         saved = walk.executor.state()
@@ -167,6 +217,11 @@ def _run_segments(job: Job, folder: JobFolder, encoding: AnyEncoding, tally: _Ta
         if writer is not None:
             writer.abort()
         raise
+
+
+def _segment_frames(size: tuple[int, int]) -> int:
+    """Frames of a segment, at least."""
+    return min(SEGMENT_FRAMES, max(SHORTEST_SEGMENT, SEGMENT_PIXELS // (size[0] * size[1])))
 
 
 def _load(job: Job, clock: Clock) -> Prior:
@@ -181,6 +236,7 @@ def _walks(
     shot, emitted = state.shot, state.emitted
     if emitted == job.shots[shot].stop - job.shots[shot].start:
         shot, emitted = shot + 1, 0
+    batch = job.memory.batch
     first = max(0, emitted - 1)  # the frame before the next one is a neighbour to look at
     with open_reader(job.info, keep=job.keep()) as reader:
         frames = _timed(reader.frames(job.shots[shot].start + first, job.span[1]), clock)
@@ -200,7 +256,9 @@ def _walks(
             )
             if emitted and folder is not None:
                 walk.executor.restore(State(folder.tensors(), state.meta))
+            walk.executor.batch = batch
             yield number, walk
+            batch = walk.executor.batch  # less, where memory ran out
             first = emitted = 0
 
 

@@ -12,6 +12,7 @@
     ├── OutputError             1   the output cannot be written
     ├── PlanError               1   a plan that breaks an invariant of the core
     ├── PriorError              1   a prior that cannot do what is asked, or whose weights are missing
+    ├── NotEnoughMemoryError    1   memory ran out, also with the smallest tiles
     └── ResumeError             1   a job folder that does not fit the input or the settings
 
 A message says what was wrong, the value, what is allowed and what to do.
@@ -68,6 +69,10 @@ class PlanError(VRestoreError):
 
 class PriorError(VRestoreError):
     """A prior that cannot do what is asked of it, or whose weights cannot be loaded."""
+
+
+class NotEnoughMemoryError(VRestoreError, MemoryError):
+    """Memory ran out, and no smaller plan is left to try."""
 
 
 class ResumeError(VRestoreError):

@@ -239,14 +239,13 @@ class Executor:
         self._ledger = ledger
 
     def _facts(self) -> dict[str, Any]:
+        """What a saved state depends on. Not the tiles: between two ticks every sum is one of whole pictures."""
         plan = self.plan
         return {
             "frames": plan.frames,
             "levels": plan.levels,
             "window": plan.window,
-            "calls": plan.calls,
             "live_bound": plan.live_bound,
-            "picture": None if plan.picture is None else list(plan.picture),
         }
 
 

@@ -5,20 +5,22 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from vrestore.checkpoint import fingerprint
-from vrestore.device import resolve_device, resolve_dtype
-from vrestore.errors import ConfigError
+from vrestore.device import free_bytes, resolve_device, resolve_dtype
+from vrestore.errors import ConfigError, NotEnoughMemoryError
+from vrestore.memory import FREE_SHARE, SMALLEST_TILE, MemoryPlan, Needs, is_out_of_memory, plan_memory, smaller
 from vrestore.padding import padded_size
-from vrestore.plan import Tile, WindowsPlan, split
+from vrestore.plan import Tile, WindowsPlan
 from vrestore.prior import PriorFacts
 from vrestore.priors import find_prior
 from vrestore.report import JobPlan, RunOptions
-from vrestore.task import Task
+from vrestore.task import Task, TaskConfig
 from vrestore.video import Keep, Shot, VideoInfo, detect_shots, open_reader, probe
 from vrestore.video.output import AnyEncoding, check_output, choose_output
 from vrestore.video.planes import has_alpha
@@ -27,12 +29,9 @@ from vrestore.video.y4m import is_pipe, local_input
 
 log = logging.getLogger(__name__)
 
-TILE_OVERLAP = 128
-"""Output pixels that neighbouring tiles share: beyond the reach of the prior's convolutions that matters."""
-CALL_BUDGET = 2 << 30
-"""Working memory in bytes that one call of the prior may take before the picture is cut into tiles."""
-SMALLEST_TILE = 128
-"""Output pixels; a window that does not fit the budget with this takes more."""
+CODEC_BYTES = {"ffv1": 100, "libx264": 200}
+"""What an encoder holds, in bytes per output pixel: measured 83 (FFV1), 230 and less (H.264); others 300 to 580."""
+OTHER_CODEC_BYTES = 500
 
 
 @dataclass(frozen=True)
@@ -49,15 +48,20 @@ class Job:
     shots: tuple[Shot, ...]
     encoding: AnyEncoding | None
     """None where nothing is written."""
-    tiles: tuple[Tile, ...] | None
+    needs: Needs
+    memory: MemoryPlan
     facts: PriorFacts
     device: torch.device
     dtype: torch.dtype
 
+    @cached_property
+    def tiles(self) -> tuple[Tile, ...] | None:
+        """Tiles in latent pixels; None: the whole picture."""
+        return self.needs.tiles(self.memory)
+
     def plan(self, frames: int) -> WindowsPlan:
         """The plan of a shot of so many frames."""
-        config = self.task.config
-        return WindowsPlan(frames, config.window, config.overlap, config.steps, self.tiles)
+        return WindowsPlan(frames, self.memory.window, self.memory.overlap, self.task.config.steps, self.tiles)
 
     def asked(self) -> dict[str, Any]:
         """What a checkpoint belongs to: the input's content, the weights, every setting, and the geometry they give."""
@@ -72,7 +76,6 @@ class Job:
             "frames": list(self.span),
             "fps": str(self.info.fps),
             "size": list(self.size),
-            "tiles": len(self.tiles or ()),
             "encoding": asdict(self.encoding) if self.encoding else None,
         }
 
@@ -82,11 +85,6 @@ class Job:
             return Keep()
         light = self.info.linear and self.encoding.codec != "exr"  # highlights of a scene are no superwhite
         return Keep(has_alpha(self.encoding.pix_fmt), "none" if light else self.encoding.outside)
-
-    def latent_size(self) -> tuple[int, int]:
-        """(h, w) of the padded picture's latents."""
-        height, width = padded_size(self.size, self.facts.size_multiple)
-        return height // self.facts.spatial_factor, width // self.facts.spatial_factor
 
 
 def prepare(task: Task, input: Path | str, output: Path | str | None, options: RunOptions) -> Job:
@@ -111,35 +109,77 @@ def prepare(task: Task, input: Path | str, output: Path | str | None, options: R
     if info.interlaced:
         log.warning("%s is interlaced and is restored as it is; deinterlace it first for a clean result", info.path)
     shots = tuple(detect_shots(info, *span))
-    tiles = _tiles(config.tile, _longest_call(config.window, shots), size, facts)
-    return Job(task, info, target, size, span, shots, encoding, tiles, facts, device, dtype)
+    needs = _needs(task, info, size, shots, encoding, device)
+    memory = plan_memory(free_bytes(device), needs)
+    return Job(task, info, target, size, span, shots, encoding, needs, memory, facts, device, dtype)
 
 
-def _longest_call(window: int, shots: Sequence[Shot]) -> int:
-    """Frames that a call of the prior sees at most."""
-    return min(window, max(shot.stop - shot.start for shot in shots))
+def _needs(
+    task: Task,
+    info: VideoInfo,
+    size: tuple[int, int],
+    shots: Sequence[Shot],
+    encoding: AnyEncoding | None,
+    device: torch.device,
+) -> Needs:
+    config, prior = task.config, find_prior(task.config.prior)
+    height, width = padded_size(size, prior.facts.size_multiple)
+    fixed = sum(path.stat().st_size for path in prior.folder.rglob("*.safetensors"))
+    if encoding is not None and device.type == "cpu":  # elsewhere encoders take of another memory
+        fixed += CODEC_BYTES.get(encoding.codec, OTHER_CODEC_BYTES) * size[0] * size[1]
+    return Needs(
+        facts=prior.facts,
+        latent=(height // prior.facts.spatial_factor, width // prior.facts.spatial_factor),
+        source_pixels=info.width * info.height if device.type == "cpu" else 0,
+        frames=max(shot.stop - shot.start for shot in shots),
+        steps=config.steps,
+        window=config.window,
+        overlap=config.overlap,
+        tile=config.tile,
+        fixed_bytes=fixed,
+        keep_window=config.window != TaskConfig.window,
+        batches=device.type != "cpu",
+    )
+
+
+def warn_of_memory(job: Job) -> None:
+    """Say where less was planned than asked for, and where even that may not fit."""
+    free, peak = free_bytes(job.device), job.needs.peak_bytes(job.memory)
+    have = f"{free / 2**20:.0f} MiB of memory are free on {job.device}"
+    if peak > free * FREE_SHARE:
+        log.warning(
+            "%s, and this run takes about %.0f MiB: it may run out; end other programs, or give a smaller --window "
+            "(%d) or --tile (at least %d)", have, peak / 2**20, job.memory.window, SMALLEST_TILE,
+        )  # fmt: skip
+    elif job.memory.window < job.needs.window and job.memory.window < job.needs.frames:
+        log.warning("%s: windows of %d frames instead of %d", have, job.memory.window, job.needs.window)
+
+
+def shrunk(job: Job, error: Exception) -> Job:
+    """The job with a smaller plan, after an error.
+
+    Raises:
+        NotEnoughMemoryError: no smaller plan is left.
+        the error itself: it says nothing of memory.
+    """
+    if not is_out_of_memory(error) or isinstance(error, NotEnoughMemoryError):
+        raise error
+    memory = smaller(job.memory, job.needs)
+    if memory is None:
+        raise NotEnoughMemoryError(
+            f"memory ran out ({str(error).splitlines()[0] if str(error) else type(error).__name__}), also with the "
+            f"smallest tiles; end other programs, or start anew with a --window smaller than {job.memory.window}"
+        ) from error
+    found = replace(job, memory=memory)
+    what = f"{len(found.tiles or (None,))} tiles, calls one by one"
+    log.warning("memory ran out: going on with %s, from the last checkpoint", what)
+    return found
 
 
 def _fingerprint(info: VideoInfo) -> str:
     """The input's; of a sequence, that of all its pictures."""
     prints = [fingerprint(path) for path in sequence_files(info)]
     return prints[0] if len(prints) == 1 else hashlib.sha256("".join(prints).encode()).hexdigest()
-
-
-def _tiles(tile: int | None, window: int, size: tuple[int, int], facts: PriorFacts) -> tuple[Tile, ...] | None:
-    """Tiles in latent pixels: as asked for, else none as long as a call of the prior stays within its budget."""
-    height, width = (side // facts.spatial_factor for side in padded_size(size, facts.size_multiple))
-    coarse = facts.size_multiple // facts.spatial_factor
-    if tile is None:
-        if facts.call_bytes * window * height * width <= CALL_BUDGET:
-            return None
-        fits = int((CALL_BUDGET / (facts.call_bytes * window)) ** 0.5)
-        edge = max(fits, SMALLEST_TILE // facts.spatial_factor)
-    else:
-        edge = tile // facts.spatial_factor
-    overlap = min(TILE_OVERLAP // facts.spatial_factor, edge // 2)
-    edge, overlap = edge // coarse * coarse, overlap // coarse * coarse
-    return None if edge >= max(height, width) else split(height, width, edge, overlap)
 
 
 def frame_span(info: VideoInfo, start: str | None, end: str | None) -> tuple[int, int]:
@@ -175,14 +215,9 @@ def plan_job(task: Task, input: Path | str, output: Path | str, options: RunOpti
 
 
 def _described(job: Job) -> JobPlan:
+    warn_of_memory(job)
     plans = [job.plan(shot.stop - shot.start) for shot in job.shots]
-    live = max(plan.live_bound for plan in plans)
-    h, w = job.latent_size()
-    tile = job.tiles[0] if job.tiles else None
-    area = len(tile.weight_y) * len(tile.weight_x) if tile else h * w
-    pixels = h * w * job.facts.spatial_factor**2
-    # latents and motion; the degraded picture (in half precision); the source
-    per_frame = 4 * (2 * job.facts.latent_channels + 6) * h * w + 6 * pixels + 12 * job.info.width * job.info.height
+    needs, memory, factor = job.needs, job.memory, job.facts.spatial_factor
     return JobPlan(
         input=str(job.info.path),
         output=str(job.output),
@@ -192,11 +227,18 @@ def _described(job: Job) -> JobPlan:
         fps=str(job.info.fps),
         shots=tuple((shot.start, shot.stop) for shot in job.shots),
         windows=sum(plan.cover.count for plan in plans),
+        window=memory.window,
+        overlap=memory.overlap,
         calls=sum(plan.calls for plan in plans),
         tiles=len(job.tiles or (None,)),
-        live_latents=live,
-        live_bytes=(live + 2) * per_frame,
-        call_bytes=job.facts.call_bytes * _longest_call(job.task.config.window, job.shots) * area,
+        tile=None if memory.tile is None else memory.tile * factor,
+        batch=memory.batch,
+        live_latents=max(plan.live_bound for plan in plans),
+        live_bytes=needs.live_bytes(memory),
+        call_bytes=needs.call_bytes(memory),
+        frame_bytes=needs.frame_bytes,
+        peak_bytes=needs.peak_bytes(memory),
+        free_bytes=free_bytes(job.device),
         codec=f"{job.encoding.codec} {job.encoding.pix_fmt}" if job.encoding else "nothing",
         device=str(job.device),
         dtype=str(job.dtype).removeprefix("torch."),

@@ -34,7 +34,9 @@ class PriorFacts:
     conditionings: frozenset[str]
     """Names of the conditionings that `Prior.predict` takes."""
     call_bytes: int
-    """Working memory of `Prior.predict` per latent pixel and frame, in bytes."""
+    """Working memory of `Prior.predict` per latent pixel and frame, in bytes, its gathered inputs included."""
+    frame_bytes: int
+    """Working memory per latent pixel of whatever handles a single frame whole: `encode`, `decode`, `conditions`."""
 
 
 @runtime_checkable

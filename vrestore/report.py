@@ -49,15 +49,29 @@ class JobPlan:
     shots: tuple[tuple[int, int], ...]
     """Half-open ranges of frames; windows never cross their ends."""
     windows: int
+    window: int
+    """Frames that the prior sees together."""
+    overlap: int
+    """Frames that neighbouring windows share."""
     calls: int
     """Calls of the prior: windows x tiles x steps."""
     tiles: int
+    tile: int | None
+    """Side of a tile in output pixels."""
+    batch: int
+    """Calls made together."""
     live_latents: int
     """Most latents in memory at once."""
     live_bytes: int
     """Memory of those latents, with the frames that condition them."""
     call_bytes: int
     """Working memory of one call of the prior."""
+    frame_bytes: int
+    """Working memory of encoding or decoding a frame, which is not cut into tiles."""
+    peak_bytes: int
+    """Estimated: what the run takes at most beside the program itself."""
+    free_bytes: int
+    """Memory that is free on the device."""
     codec: str
     device: str
     dtype: str
@@ -70,15 +84,23 @@ class JobPlan:
         """A line per fact, for people."""
         width, height = self.output_size
         more = " ..." if len(self.shots) > SHOTS_SHOWN else ""
+        side = "" if self.tile is None else f" of {self.tile} pixels"
         return [
             f"input    {self.input}: {self.input_size[0]}x{self.input_size[1]}, {self.frames} frames at {self.fps} fps",
             f"output   {self.output}: {width}x{height}, {self.codec}",
             f"shots    {len(self.shots)}: {', '.join(f'{a}-{b - 1}' for a, b in self.shots[:SHOTS_SHOWN])}{more}",
-            f"windows  {self.windows} in {self.tiles} tile(s): {self.calls} calls of the prior",
-            f"memory   {self.live_latents} latents alive, {self.live_bytes / 2**20:.0f} MiB with their frames; "
-            f"{self.call_bytes / 2**20:.0f} MiB a call",
+            f"windows  {self.windows} of {self.window} frames, {self.overlap} shared, in {self.tiles} tile(s){side}: "
+            f"{self.calls} calls of the prior, {self.batch} together",
+            f"memory   about {mib(self.peak_bytes)} of {mib(self.free_bytes)} that are free: {self.live_latents} "
+            f"latents alive, {mib(self.live_bytes)} with their frames; {mib(self.call_bytes)} a call, "
+            f"{mib(self.frame_bytes)} a frame encoded or decoded",
             f"device   {self.device}, {self.dtype}",
         ]
+
+
+def mib(size: int) -> str:
+    """Bytes for people."""
+    return f"{size / 2**20:.0f} MiB"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,8 @@
 """One shot through the prior: source frames in, restored frames out, in order, as soon as they are final."""
 
+import logging
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -12,15 +13,18 @@ from vrestore.clock import Clock
 from vrestore.degradation import Resize
 from vrestore.executor import Executor
 from vrestore.guidance import restoration
+from vrestore.memory import is_out_of_memory
 from vrestore.noise import noise
 from vrestore.padding import pad_to, unpad
 from vrestore.plan.steps import Plan, Step, Tile
-from vrestore.prior import Prior
+from vrestore.prior import Conditioning, Prior
 from vrestore.sampling import bridge_euler
 from vrestore.shapes import Frame, Latent, OutputFrame
 from vrestore.store import RamStore
 from vrestore.task import Task
 from vrestore.video import Beside, DecodedFrame
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,25 @@ class ShotWalk:
         return self._entry(position).conditioning["degraded_latents"]
 
     def _predict(self, steps: Sequence[Step], latents: Sequence[Tensor]) -> Sequence[Tensor]:
+        """A call of the prior; where memory runs out, one for each half of the batch, and batches of half from then on.
+
+        A batch changes no more than the rounding of a result, so nothing need be done again.
+        """
         rows = [[self._cut(self._entry(int(p)).conditioning, step.tile) for p in step.frames] for step in steps]
+        try:
+            return self._call(steps, latents, rows)
+        except Exception as error:
+            if len(steps) == 1 or not is_out_of_memory(error):
+                raise
+        half = (len(steps) + 1) // 2
+        if half < self.executor.batch:
+            log.warning("memory ran out: %d calls of the prior together from now on", half)
+            self.executor.batch = half
+        return [*self._predict(steps[:half], latents[:half]), *self._predict(steps[half:], latents[half:])]
+
+    def _call(
+        self, steps: Sequence[Step], latents: Sequence[Tensor], rows: Sequence[Sequence[Conditioning]]
+    ) -> Sequence[Tensor]:
         gathered = {
             name: torch.stack([torch.stack([frame[name] for frame in row]) for row in rows])
             for name in self._prior.facts.conditionings
@@ -122,7 +144,7 @@ class ShotWalk:
             found = self._prior.predict(torch.stack(list(latents)), times, gathered, steps[0].attend)
         return list(found)
 
-    def _cut(self, conditioning: Mapping[str, Tensor], tile: Tile | None) -> Mapping[str, Tensor]:
+    def _cut(self, conditioning: Conditioning, tile: Tile | None) -> Conditioning:
         if tile is None:
             return conditioning
         base = conditioning["degraded_latents"].shape[-1]

@@ -34,6 +34,7 @@ class IdentityPrior:
         size_multiple=8,
         conditionings=frozenset({"degraded", "degraded_latents"}),
         call_bytes=100,
+        frame_bytes=100,
     )
 
     def __init__(self, device):

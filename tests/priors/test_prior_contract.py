@@ -64,7 +64,7 @@ def test_facts_are_known_before_loading(folder):
     facts = find_prior(str(folder)).facts
     assert isinstance(facts, PriorFacts)
     assert facts.licence
-    assert min(facts.window, facts.latent_channels, facts.spatial_factor, facts.call_bytes) > 0
+    assert min(facts.window, facts.latent_channels, facts.spatial_factor, facts.call_bytes, facts.frame_bytes) > 0
     assert facts.size_multiple % facts.spatial_factor == 0
 
 

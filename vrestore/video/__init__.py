@@ -2,6 +2,7 @@
 
 from vrestore.video.choose import choose_encoding, output_beside
 from vrestore.video.encode import VIDEO_FORMATS, Encoding, SegmentWriter
+from vrestore.video.files import remove_stale
 from vrestore.video.formats import Formats
 from vrestore.video.info import Beside, ColorTags, DecodedFrame, FrameReader, Keep, Rgb, VideoInfo
 from vrestore.video.mux import mux
@@ -30,5 +31,6 @@ __all__ = [
     "open_reader",
     "output_beside",
     "probe",
+    "remove_stale",
     "write_still",
 ]

@@ -1,5 +1,6 @@
 """What the output is encoded as: what was asked for, else what follows from the input and the output's name."""
 
+import errno
 import logging
 import re
 import tempfile
@@ -26,6 +27,7 @@ from vrestore.video.stills import STILL_SUFFIXES
 log = logging.getLogger(__name__)
 
 _SUBSAMPLING = {(2, 2): "420", (1, 2): "422", (1, 1): "444", (2, 1): "440", (1, 4): "411", (4, 4): "410"}
+_FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 _TRIAL, _TRIAL_FRAMES = 128, 3
 """Pixels a side, and frames, of a trial."""
 _TINY = 64
@@ -259,6 +261,8 @@ def _try_out(encoding: Encoding, size: tuple[int, int], info: VideoInfo) -> None
                     writer.write(gray, number * max(1, round(1 / info.fps / info.time_base)))
             ignored = [line.strip() for _, _, line in told if _IGNORED.search(line)]
     except OutputError as error:
+        if getattr(error.__cause__, "errno", None) in _FULL:  # the fault of the temporary folder, not of the settings
+            raise
         raise ConfigError(f"{encoding.codec} refuses its settings: {_told(error.__cause__ or error)}") from error
     if ignored:
         raise ConfigError(f"{encoding.codec} does not take an encoder argument: {ignored[0]}")

@@ -11,6 +11,7 @@ from typing import Any
 
 import av
 import av.filter
+import cv2
 
 from vrestore.errors import OutputError
 from vrestore.video.colour import FULL, LIMITED, RGB, UNSPECIFIED, default_matrix, yuv_rule
@@ -22,6 +23,13 @@ log = logging.getLogger(__name__)
 
 VIDEO_FORMATS = {".mkv": "matroska", ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".webm": "webm"}
 """libav's muxer by the output's suffix."""
+
+NARROW = 64
+"""Columns."""
+_CV_AVX512 = 13
+"""OpenCV's number of AVX-512, which its Python interface does not name."""
+_X264_ASM = "asm=MMX2,SSE2Fast,LZCNT,SSSE3,SSE4.2,AVX,FMA3,BMI2,AVX2"
+"""All that a processor with AVX-512 has but that; libx264 wants commas between them."""
 
 _CHROMA_NAMES = {1: "left", 2: "center", 3: "topleft", 4: "top", 5: "bottomleft", 6: "bottom"}
 # fixed thread counts: the same bits on every machine
@@ -211,7 +219,7 @@ class SegmentWriter:
         self._container.metadata["comment"] = segment_note(encoding, self._info.time_base, first_pts)
         stream = self._container.add_stream(
             encoding.codec, rate=self._info.fps, width=self._size[1], height=self._size[0], pix_fmt=encoding.pix_fmt,
-            time_base=self._info.time_base, options=dict(encoding.options),
+            time_base=self._info.time_base, options=_safe_options(encoding, self._size),
         )  # fmt: skip
         stream.time_base = self._info.time_base
         context = stream.codec_context
@@ -222,6 +230,24 @@ class SegmentWriter:
         self._stream = stream
         if encoding.codec == "ffv1" and encoding.sample_aspect != 1:
             self._shaped = _shaping(encoding, self._size, self._info.time_base)
+
+
+def _safe_options(encoding: Encoding, size: tuple[int, int]) -> dict[str, str]:
+    """The encoder's options, without what its code gets wrong.
+
+    libx264's AVX-512 code for macroblock trees reads memory that nothing was written to: at some sizes (704 columns are
+    one) the bits differ from run to run, and from those of machines without it. libx265's cutree (its AVX2 code) writes
+    beyond its tables for 10-bit pictures of 40 or 48 columns and damages memory. FFV1's slices need a chroma sample
+    each, and fewer slices do not do for very long rows.
+    """
+    options = dict(encoding.options)
+    if encoding.codec == "libx264" and cv2.checkHardwareSupport(_CV_AVX512):
+        options["x264-params"] = ":".join(filter(None, (_X264_ASM, options.get("x264-params"))))
+    if encoding.codec == "ffv1" and min(size) < 4 and max(size) < 4096:
+        options["slices"] = "1"
+    if encoding.codec == "libx265" and size[1] < NARROW:
+        options["x265-params"] = ":".join(filter(None, (options.get("x265-params"), "cutree=0")))
+    return options
 
 
 def _shaping(encoding: Encoding, size: tuple[int, int], time_base: Fraction) -> av.filter.Graph:

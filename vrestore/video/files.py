@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
 from vrestore.errors import OutputError
 
 
@@ -22,6 +24,8 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         temporary.touch()
         yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())  # a power cut must not leave the name without the content
         temporary.replace(path)
     except OutputError:
         raise
@@ -29,3 +33,13 @@ def replacing(path: Path) -> Iterator[Path]:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_stale(path: Path) -> None:
+    """Remove what processes left that were killed while they wrote ``path``."""
+    start, end = f".{path.name}.", ".part"
+    for left in path.parent.iterdir():
+        pid = left.name[len(start) : -len(end)]
+        ours = left.name.startswith(start) and left.name.endswith(end) and pid.isdecimal()
+        if ours and not psutil.pid_exists(int(pid)):
+            left.unlink(missing_ok=True)

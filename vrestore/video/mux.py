@@ -230,6 +230,7 @@ def _holds(kind: str, stream: Stream) -> bool:
 def _copied_packets(
     source: InputContainer, copied: dict[int, Stream], span: _Span, path: Path
 ) -> Iterator[tuple[float, AnyPacket]]:
+    last: dict[int, int] = {}
     with reading(path):
         for packet in source.demux([source.streams[index] for index in copied]):
             start = packet.dts if packet.pts is None else packet.pts
@@ -239,7 +240,12 @@ def _copied_packets(
             shift = round(span.shift / time_base)
             packet.pts = None if packet.pts is None else packet.pts - shift
             packet.dts = None if packet.dts is None else packet.dts - shift
-            packet.stream = copied[packet.stream.index]
+            stream = packet.stream.index
+            if packet.dts is not None and packet.dts <= last.get(stream, packet.dts - 1):  # damaged: never backwards
+                packet.dts = last[stream] + 1
+                packet.pts = None if packet.pts is None else max(packet.pts, packet.dts)
+            last[stream] = last.get(stream, 0) if packet.dts is None else packet.dts
+            packet.stream = copied[stream]
             yield float((start - shift) * time_base), packet
 
 

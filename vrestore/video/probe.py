@@ -13,7 +13,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from vrestore.errors import ConfigError, EmptyMediaError
+from vrestore.errors import ConfigError, EmptyMediaError, UnsupportedMediaError
 from vrestore.video.colour import yuv_rule
 from vrestore.video.info import ColorTags, VideoInfo
 from vrestore.video.planes import pixel_layout, readable_format
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 # where a packet need not be a frame, frames are counted by decoding
 _UNEVEN_CODECS = {"vp8"}
 _UNEVEN_FORMATS = {"mpegts", "mpeg", "mpegvideo", "avi", "h264", "hevc", "m4v", "obu", "ivf", "gif"}
+JUMP_BACK_S = 0.1
+"""Seconds; less is a recorder's mistake, that much another recording, whose sound cannot follow."""
 _REORDER_BOUND = 64
 """More packets than any codec decodes before it shows the first of them."""
 
@@ -82,6 +84,9 @@ class _Times:
     hidden: bool = False
     clock: Literal["frames", "packets", "count"] = "frames"
     uneven: bool = False
+    backwards: int = 0
+    """The furthest that a frame's time lies before that of the frame before it, and which frame that is."""
+    back_at: int = 0
 
     @classmethod
     def of_packets(cls, container: InputContainer, stream: VideoStream) -> "_Times":
@@ -116,6 +121,8 @@ class _Times:
             self.first = pts
         else:
             delta = pts - self.last
+            if -delta > self.backwards:
+                self.backwards, self.back_at = -delta, self.count
             self.shortest = delta if self.count == 1 else min(self.shortest, delta)
             self.longest = max(self.longest, delta)
         self.last = pts
@@ -161,6 +168,11 @@ def _describe(
     width, height = (frame.height, frame.width) if rotation % 180 else (frame.width, frame.height)
     aspect = stream.sample_aspect_ratio or Fraction(1)
     fps, time_base = _rate(stream, times)
+    if times.clock == "frames" and times.backwards * time_base >= JUMP_BACK_S:
+        raise UnsupportedMediaError(
+            f"{path}: time jumps back by {float(times.backwards * time_base):.2f} s at frame {times.back_at}; several "
+            "recordings in one file: split it there, or remux it with new times"
+        )
     color = _color(stream.codec_context, frame, layout.full)
     if layout.kind == "yuv":
         yuv_rule(color, frame.height, frame.width)  # refuses what cannot be converted

@@ -123,11 +123,10 @@ class PyavReader(_Reader):
         times = self._packet_times() if self.info.clock == "packets" else None
         last = None
         for frame in decoded:
-            own = frame.pts if times is None else next(times, None)
+            # also of frames before the start: a time that is put right depends on the one before it
+            last = self._pts(frame.pts if times is None else next(times, None), index, last)
             if index >= start:
-                pts = self._pts(own, index, last)
-                yield self._shown(index, pts, frame, rule)
-                last = pts
+                yield self._shown(index, last, frame, rule)
             index += 1
             if index == stop:
                 return

@@ -18,6 +18,7 @@ AnyPacket: TypeAlias = Any
 """A packet. PyAV's own type is generic for type checkers, but not at run time."""
 
 _MP4_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"uuid", b"moof", b"sidx", b"mfra", b"styp"}
+_PLAYLISTS = {"concat", "hls", "dash", "sdp"}
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
@@ -60,9 +61,12 @@ def reason(error: BaseException) -> str:
 def open_container(path: Path) -> Iterator[InputContainer]:
     """An opened input container; libav's errors become UnreadableMediaError."""
     # "file:" keeps libav from taking a colon in the name for a protocol
-    with reading(path), av.open(f"file:{path}", "r", metadata_errors="surrogateescape") as container:
+    options = {"protocol_whitelist": "file"}  # an input may name others, but not on the network
+    with reading(path), av.open(f"file:{path}", "r", options=options, metadata_errors="surrogateescape") as container:
         if container.format.name == "tty":  # libav draws any text file as a terminal
             raise UnreadableMediaError(f"{path} is a text file, not a video or picture")
+        if container.format.name in _PLAYLISTS:
+            raise UnsupportedMediaError(f"{path} is a list of other files; give one video, or join them first")
         yield container
 
 
