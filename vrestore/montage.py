@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from vrestore.errors import ConfigError
-from vrestore.video import STILL_SUFFIXES, SegmentWriter, VideoInfo, choose_encoding, mux, write_still
+from vrestore.video import STILL_SUFFIXES, Formats, SegmentWriter, VideoInfo, choose_encoding, mux, write_still
 
 Picture = UInt8[np.ndarray, "height width 3"]
 Banner = UInt8[np.ndarray, "banner_height row_width 3"]
@@ -74,7 +74,7 @@ class Montage:
         if self._writer is None:
             size = (row.shape[0], row.shape[1])
             self._folder = tempfile.TemporaryDirectory(prefix="vrestore-")
-            encoding = choose_encoding(self._info, self._path, size)
+            encoding = choose_encoding(self._info, self._path, size, Formats(alpha=False))
             self._writer = SegmentWriter(self._segment(), size, encoding, self._info)
         return self._writer
 

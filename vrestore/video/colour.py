@@ -33,6 +33,8 @@ LUMA_WEIGHTS = {
 # where a chroma sample lies between the luma samples it covers: (down, across), 0 the first, 1 the last
 CHROMA_SITES = {1: (0.5, 0.0), 2: (0.5, 0.5), 3: (0.0, 0.0), 4: (0.0, 0.5), 5: (1.0, 0.0), 6: (1.0, 0.5)}
 LEFT = 1
+_BLOCK, _REACH = 64, 16
+"""Of `_inverse`, in results: the weights of what lies further off are below 1e-8."""
 
 
 @dataclass(frozen=True)
@@ -186,16 +188,34 @@ def unsample(plane: Plane, axis: int, factor: int, site: float) -> Plane:
     """The samples that `upsample` makes ``plane`` of, or comes closest to it with in the mean square."""
     if factor == 1:
         return plane
-    inverse = _inverse(plane.shape[axis], factor, site)
-    samples: Plane = inverse @ plane if axis == 0 else plane @ inverse.T
-    return samples
+    source = np.moveaxis(plane, axis, 0)
+    parts = [matrix @ source[low : low + matrix.shape[1]] for low, matrix in _inverse(plane.shape[axis], factor, site)]
+    return np.ascontiguousarray(np.moveaxis(np.concatenate(parts), 0, axis))
 
 
 @lru_cache(maxsize=8)
-def _inverse(size: int, factor: int, site: float) -> Plane:
-    """The pseudo-inverse of `upsample` to ``size`` samples, as a matrix (fewer samples, size)."""
-    enlarge = upsample(np.eye(-(-size // factor), dtype=np.float32), 0, factor, site, size).astype(np.float64)
-    return np.linalg.solve(enlarge.T @ enlarge, enlarge.T).astype(np.float32)
+def _inverse(size: int, factor: int, site: float) -> tuple[tuple[int, Plane], ...]:
+    """The pseudo-inverse of `upsample` to ``size`` samples: for every block of results the first sample that they
+    reach, and their matrix. Away from the ends all rows are alike, so that of a short row of samples tells them all.
+    """
+    count = -(-size // factor)
+    middle = 3 * _REACH
+    left_out = max(0, count - 2 * middle)
+    short = upsample(np.eye(count - left_out, dtype=np.float32), 0, factor, site, size - left_out * factor)
+    known = np.linalg.solve(short.T.astype(np.float64) @ short, short.T.astype(np.float64))
+    blocks = []
+    for at in range(0, count, _BLOCK):
+        rows = range(at, min(at + _BLOCK, count))
+        low, high = max(0, (at - _REACH) * factor), min(size, (rows[-1] + 1 + _REACH) * factor)
+        matrix = np.zeros((len(rows), high - low), np.float32)
+        for row in rows:
+            alike = row if row < middle else max(middle, row - left_out)
+            first = max(0, (alike - _REACH) * factor)
+            taps = known[alike, first : (alike + _REACH + 1) * factor]
+            start = first + (row - alike) * factor - low
+            matrix[row - at, start : start + len(taps)] = taps
+        blocks.append((low, matrix))
+    return tuple(blocks)
 
 
 @lru_cache
