@@ -1,7 +1,6 @@
 """A run before it starts: what is asked of which input, checked, and what it will cost."""
 
 import hashlib
-import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
@@ -12,7 +11,7 @@ import torch
 
 from vrestore.checkpoint import fingerprint
 from vrestore.device import resolve_device, resolve_dtype
-from vrestore.errors import ConfigError
+from vrestore.errors import ConfigError, UnsupportedMediaError
 from vrestore.padding import padded_size
 from vrestore.plan import Tile, WindowsPlan, split
 from vrestore.prior import PriorFacts
@@ -24,8 +23,6 @@ from vrestore.video.output import AnyEncoding, check_output, choose_output
 from vrestore.video.planes import has_alpha
 from vrestore.video.sequence import sequence_files
 from vrestore.video.y4m import is_pipe, local_input
-
-log = logging.getLogger(__name__)
 
 TILE_OVERLAP = 128
 """Output pixels that neighbouring tiles share: beyond the reach of the prior's convolutions that matters."""
@@ -71,6 +68,7 @@ class Job:
             "dtype": str(self.dtype),
             "frames": list(self.span),
             "fps": str(self.info.fps),
+            "deinterlace": self.info.deinterlace,
             "size": list(self.size),
             "tiles": len(self.tiles or ()),
             "encoding": asdict(self.encoding) if self.encoding else None,
@@ -97,7 +95,7 @@ def prepare(task: Task, input: Path | str, output: Path | str | None, options: R
     config = task.config
     device = resolve_device(config.device)
     dtype = resolve_dtype(config.dtype, device)
-    info = probe(input, options.formats.rate())
+    info = _in_whole_pictures(probe(input, options.formats.rate()), options.deinterlace)
     size = task.output_size(info.height, info.width)
     facts = find_prior(config.prior).facts
     span = frame_span(info, options.start, options.end)
@@ -108,11 +106,21 @@ def prepare(task: Task, input: Path | str, output: Path | str | None, options: R
         check_output(info, target, span, options.formats, overwrite=options.overwrite)
         if is_pipe(target) and options.resume:
             raise ConfigError("a run that writes to stdout cannot be resumed; leave --resume out, or write a file")
-    if info.interlaced:
-        log.warning("%s is interlaced and is restored as it is; deinterlace it first for a clean result", info.path)
     shots = tuple(detect_shots(info, *span))
     tiles = _tiles(config.tile, _longest_call(config.window, shots), size, facts)
     return Job(task, info, target, size, span, shots, encoding, tiles, facts, device, dtype)
+
+
+def _in_whole_pictures(info: VideoInfo, deinterlace: bool | None) -> VideoInfo:
+    """The input with the choice made of what becomes of fields."""
+    if info.interlaced and deinterlace is None:
+        raise UnsupportedMediaError(
+            f"{info.path} is interlaced: its frames are two fields of different times. Allow --deinterlace to make "
+            "whole pictures of them, at the same rate, or --no-deinterlace to restore them as they are"
+        )
+    if info.is_still and deinterlace:
+        raise ConfigError(f"{info.path} is a picture; --deinterlace is for videos, leave it out")
+    return replace(info, deinterlace=bool(deinterlace))
 
 
 def _longest_call(window: int, shots: Sequence[Shot]) -> int:

@@ -14,7 +14,8 @@ import av.filter
 
 from vrestore.errors import OutputError
 from vrestore.video.colour import FULL, LIMITED, RGB, UNSPECIFIED, default_matrix, yuv_rule
-from vrestore.video.info import Beside, ColorTags, Outside, Rgb, VideoInfo
+from vrestore.video.hdr import with_hdr
+from vrestore.video.info import CHROMA_LOCATIONS, Beside, ColorTags, Outside, Rgb, VideoInfo
 from vrestore.video.planes import PixelLayout, pixel_layout, rgb_to_frame
 from vrestore.video.source import reason
 
@@ -23,7 +24,6 @@ log = logging.getLogger(__name__)
 VIDEO_FORMATS = {".mkv": "matroska", ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".webm": "webm"}
 """libav's muxer by the output's suffix."""
 
-_CHROMA_NAMES = {1: "left", 2: "center", 3: "topleft", 4: "top", 5: "bottomleft", 6: "bottom"}
 # fixed thread counts: the same bits on every machine
 _OPTIONS: dict[str, dict[str, str]] = {
     "libx264": {"crf": "12", "preset": "faster", "threads": "4"},
@@ -98,9 +98,9 @@ def codec_options(codec: str, info: VideoInfo, color: ColorTags) -> list[tuple[s
     if codec == "libx265":
         # without reordering: libx265 leaves the decoding times of a stream shorter than its delay unset
         options["x265-params"] = "log-level=none:open-gop=0:pools=4:frame-threads=2:bframes=0"
-    if codec in ("libx264", "libx265") and color.chroma_location:
-        options["chroma_sample_location"] = _CHROMA_NAMES[color.chroma_location]
-    return list(options.items())
+    if codec in ("libx264", "libx265", "libsvtav1") and color.chroma_location:
+        options["chroma_sample_location"] = CHROMA_LOCATIONS[color.chroma_location]
+    return list(with_hdr(options, codec, info.hdr).items())
 
 
 class SegmentWriter:
@@ -243,5 +243,6 @@ def segment_note(encoding: Encoding, time_base: Fraction, first_pts: int) -> str
             "time_base": str(time_base),
             "aspect": str(encoding.sample_aspect),
             "color": [color.primaries, color.transfer, color.matrix, color.range],
+            "chroma": color.chroma_location,
         }
     )
