@@ -53,7 +53,6 @@ COLUMNS = (
     Column("HEVC 10 mkv", ".mkv", "hevc", depth=10),
     Column("VP9 webm", ".webm", "vp9", sound="libopus", text="webvtt"),
     Column("AV1 10 webm", ".webm", "av1", depth=10, sound="libopus", text="webvtt"),
-    Column("ProRes mov", ".mov", "prores", depth=10, settings={"codec": "prores"}),
     Column("AV1 10 mp4", ".mp4", "av1", depth=10, settings={"codec": "av1"}),
     Column("FFV1 10 mkv", ".mkv", "ffv1", depth=10, lossless=True),
 )
