@@ -11,6 +11,7 @@ import random
 import socket
 import sys
 from fractions import Fraction
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -117,6 +118,22 @@ def audio_packets(path):
 def clips():
     """Helpers for clips, as tests cannot import this module."""
     return SimpleNamespace(scene=scene, write=write_clip, read=read_clip, audio_packets=audio_packets)
+
+
+@pytest.fixture
+def identity_head(monkeypatch):
+    """The head that changes nothing, for the engine of this process."""
+    import importlib.util
+
+    import vrestore.priors
+
+    path = Path(__file__).parent / "identity" / "identity_head.py"
+    spec = importlib.util.spec_from_file_location("identity_head", path)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "identity_head", module)
+    monkeypatch.setitem(vrestore.priors.FAMILIES, "IdentityPrior", "identity_head")
+    spec.loader.exec_module(module)
+    return lambda **settings: module.Identity(module.IdentityConfig(**{"window": 5, "overlap": 2} | settings))
 
 
 @pytest.fixture(scope="session")

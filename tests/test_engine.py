@@ -531,19 +531,3 @@ def test_unusable_weights_leave_nothing(head, film, tmp_path):
     with pytest.raises(PriorError, match="no usable weights"):
         engine.run(head(prior=str(folder)), film, tmp_path / "out.mkv")
     assert left_over(tmp_path) == ["bad"]
-
-
-def test_interlaced_input_is_warned_about(head, clips, tmp_path, caplog):
-    import av
-
-    source = tmp_path / "interlaced.mkv"
-    with av.open(str(source), "w") as container:
-        stream = container.add_stream("mpeg2video", rate=25, width=32, height=32, pix_fmt="yuv420p")
-        stream.codec_context.flags |= av.codec.context.Flags.interlaced_dct
-        for picture in clips.scene(3, (32, 32)):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24").reformat(format="yuv420p")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    assert probe(source).interlaced
-    engine.run(head(), source, tmp_path / "out.mkv")
-    assert "interlaced" in caplog.text

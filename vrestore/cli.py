@@ -173,6 +173,11 @@ def _head_command(name: str, entry: str) -> click.Command:
         *options_of(Formats),
         click.Option(["--start"], metavar="POSITION", help="First frame: a number (120) or a time (00:00:05.2, 5.2s)."),
         click.Option(["--end"], metavar="POSITION", help="Frame to stop before, in the same form."),
+        click.Option(
+            ["--deinterlace/--no-deinterlace"],
+            default=None,
+            help="Make whole pictures of interlaced frames, or keep them; without a word they are refused.",
+        ),
         click.Option(["--resume"], is_flag=True, help="Go on with a job that was interrupted."),
         click.Option(
             ["--overwrite/--no-overwrite"], default=True, show_default=True, help="Replace an existing output."
@@ -191,6 +196,7 @@ def _run_head(
     output: Path | None,
     start: str | None,
     end: str | None,
+    deinterlace: bool | None,
     resume: bool,
     overwrite: bool,
     dry_run: bool,
@@ -213,7 +219,13 @@ def _run_head(
             report(now.done, now.total, now.stage)
 
         options = RunOptions(
-            start=start, end=end, resume=resume, overwrite=overwrite, progress=progress, formats=formats
+            start=start,
+            end=end,
+            deinterlace=deinterlace,
+            resume=resume,
+            overwrite=overwrite,
+            progress=progress,
+            formats=formats,
         )
         if dry_run:
             plan = plan_job(task, input, output, options)

@@ -273,10 +273,11 @@ def _timed(frames: Iterable[DecodedFrame], clock: Clock) -> Iterator[DecodedFram
 
 
 def _trim(job: Job, state: JobState) -> dict[str, int]:
-    """The kept part of the input's time, where that is not all of it."""
+    """The kept part of the input's time, where that is not all: from its first frame to the one after its last."""
     marks = {}
     if job.span[0] > 0 and state.first_pts is not None:
         marks["start_pts"] = state.first_pts
-    if job.span[1] < job.info.frames and state.last_pts is not None:
-        marks["stop_pts"] = state.last_pts + round(1 / job.info.fps / job.info.time_base)
+    if job.span[1] < job.info.frames:
+        with open_reader(job.info) as reader:
+            marks["stop_pts"] = next(reader.frames(job.span[1], job.span[1] + 1)).pts
     return marks

@@ -13,7 +13,7 @@ import torch
 
 from vrestore.checkpoint import fingerprint
 from vrestore.device import free_bytes, resolve_device, resolve_dtype
-from vrestore.errors import ConfigError, NotEnoughMemoryError
+from vrestore.errors import ConfigError, NotEnoughMemoryError, UnsupportedMediaError
 from vrestore.memory import FREE_SHARE, SMALLEST_TILE, MemoryPlan, Needs, is_out_of_memory, plan_memory, smaller
 from vrestore.padding import padded_size
 from vrestore.plan import Tile, WindowsPlan
@@ -75,6 +75,7 @@ class Job:
             "dtype": str(self.dtype),
             "frames": list(self.span),
             "fps": str(self.info.fps),
+            "deinterlace": self.info.deinterlace,
             "size": list(self.size),
             "encoding": asdict(self.encoding) if self.encoding else None,
         }
@@ -95,7 +96,7 @@ def prepare(task: Task, input: Path | str, output: Path | str | None, options: R
     config = task.config
     device = resolve_device(config.device)
     dtype = resolve_dtype(config.dtype, device)
-    info = probe(input, options.formats.rate())
+    info = _in_whole_pictures(probe(input, options.formats.rate()), options.deinterlace)
     size = task.output_size(info.height, info.width)
     facts = find_prior(config.prior).facts
     span = frame_span(info, options.start, options.end)
@@ -106,8 +107,6 @@ def prepare(task: Task, input: Path | str, output: Path | str | None, options: R
         check_output(info, target, span, options.formats, overwrite=options.overwrite)
         if is_pipe(target) and options.resume:
             raise ConfigError("a run that writes to stdout cannot be resumed; leave --resume out, or write a file")
-    if info.interlaced:
-        log.warning("%s is interlaced and is restored as it is; deinterlace it first for a clean result", info.path)
     shots = tuple(detect_shots(info, *span))
     needs = _needs(task, info, size, shots, encoding, device)
     memory = plan_memory(free_bytes(device), needs)
@@ -174,6 +173,18 @@ def shrunk(job: Job, error: Exception) -> Job:
     what = f"{len(found.tiles or (None,))} tiles, calls one by one"
     log.warning("memory ran out: going on with %s, from the last checkpoint", what)
     return found
+
+
+def _in_whole_pictures(info: VideoInfo, deinterlace: bool | None) -> VideoInfo:
+    """The input with the choice made of what becomes of fields."""
+    if info.interlaced and deinterlace is None:
+        raise UnsupportedMediaError(
+            f"{info.path} is interlaced: its frames are two fields of different times. Allow --deinterlace to make "
+            "whole pictures of them, at the same rate, or --no-deinterlace to restore them as they are"
+        )
+    if info.is_still and deinterlace:
+        raise ConfigError(f"{info.path} is a picture; --deinterlace is for videos, leave it out")
+    return replace(info, deinterlace=bool(deinterlace))
 
 
 def _fingerprint(info: VideoInfo) -> str:

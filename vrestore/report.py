@@ -23,11 +23,13 @@ class Progress:
 class RunOptions:
     """How to run, which does not change what the prior makes of a frame.
 
-    ``start`` and ``end`` (exclusive): a frame number ("120") or a time ("5.2s", "00:00:05.2").
+    ``start`` and ``end`` (exclusive): a frame number ("120") or a time ("5.2s", "00:00:05.2"). ``deinterlace``: make
+    whole pictures of interlaced frames, or not; without a word, interlaced input is refused.
     """
 
     start: str | None = None
     end: str | None = None
+    deinterlace: bool | None = None
     resume: bool = False
     overwrite: bool = True
     progress: Callable[[Progress], None] | None = None

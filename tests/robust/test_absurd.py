@@ -130,7 +130,7 @@ def huge_picture(folder):
 
 def times_that_jump_back(folder):
     """Two recordings in one transport stream: the second starts at zero again."""
-    path = material.write(folder / "in.ts", 6)
+    path = material.write(folder / "in.ts", 20)
     path.write_bytes(path.read_bytes() * 2)
     return "in.ts"
 
@@ -149,7 +149,7 @@ REFUSED = [
     (loop, 2, "in.mp4"),
     (empty, 1, "empty"),
     (truncated, 1, "truncated"),
-    (times_that_jump_back, 1, "time jumps back by"),
+    (times_that_jump_back, 1, "its times jump back by"),
     (picture_of_nothing, 1, "not a readable picture"),
     (huge_picture, 1, "too large"),
 ]

@@ -90,8 +90,6 @@ def test_what_cannot_be_is_refused(formats, output, message):
 def test_odd_sizes_and_formats_for_even_ones():
     with pytest.raises(ConfigError, match="h264 takes yuv420p in even sizes only, not 61x45; choose a yuv444p"):
         chosen("o.mp4", (45, 61), codec="h264", pix_fmt="yuv420p")
-    with pytest.raises(ConfigError, match="does not work 33 to 49 pixels wide, and the output is 48"):
-        chosen("o.mp4", (96, 48), codec="hevc10")
 
 
 def test_settings_reach_the_encoder():

@@ -1,3 +1,4 @@
+import io
 import logging
 from fractions import Fraction
 from itertools import pairwise
@@ -5,6 +6,7 @@ from itertools import pairwise
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from vrestore.errors import ConfigError, OutputError, UnreadableMediaError
 from vrestore.video import SegmentWriter, choose_encoding, mux, open_reader, probe
@@ -118,7 +120,7 @@ def test_what_the_container_cannot_hold_is_left_out_with_a_warning(make_clip, tm
     info, segments, _ = restore(path, tmp_path / "o.mp4", (), tmp_path)
     with caplog.at_level(logging.WARNING):
         mux(segments, info, tmp_path / "o.mp4")
-    assert "subtitle stream 2 is left out" in caplog.text
+    assert "subtitle stream 2 (subrip) is left out" in caplog.text
     copy = probe(tmp_path / "o.mp4")
     assert (copy.audio_streams, copy.subtitle_streams) == (1, 0)
 
@@ -230,3 +232,136 @@ def test_a_folder_that_cannot_be_written(make_clip, tmp_path):
         mux(segments, info, tmp_path / "taken.mp4")
     with pytest.raises(OutputError, match=r"not exist|Not a directory"):
         mux(segments, info, path / "o.mp4")
+
+
+def remuxed(source, path, *, change=None, **extra):
+    """A copy of a clip, to which ``change(container)`` adds more before anything is written."""
+    with av.open(str(source)) as old, av.open(str(path), "w", **extra) as new:
+        streams = {s.index: new.add_stream_from_template(s, opaque=True) for s in old.streams}
+        for stream in old.streams:
+            streams[stream.index].metadata.update(stream.metadata)
+        rest = change(new) if change else ()
+        new.start_encoding()
+        for packet in rest:
+            new.mux(packet)
+        for packet in old.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream.index]
+                new.mux(packet)
+    return path
+
+
+def passed(path, output, tmp_path, **times):
+    info, segments, _ = restore(path, output, (), tmp_path)
+    mux(segments, info, output, **times)
+    return output
+
+
+def png(size):
+    data = io.BytesIO()
+    Image.new("RGB", size, (200, 30, 30)).save(data, "png")
+    return data.getvalue()
+
+
+def test_a_cover_before_the_video_is_not_taken_for_it(make_clip, tmp_path):
+    """It is the first video stream of the file, and small; it comes along as what it is."""
+    plain, picture = make_clip("plain.mp4"), tmp_path / "cover.png"
+    picture.write_bytes(png((16, 16)))
+    path = tmp_path / "in.mkv"
+    with av.open(str(plain)) as old, av.open(str(path), "w") as new:
+        new.add_attachment("cover.png", "image/png", picture.read_bytes())
+        stream = new.add_stream_from_template(old.streams.video[0], opaque=True)
+        for packet in old.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                new.mux(packet)
+    info = probe(path)
+    assert (info.width, info.frames, info.codec) == (64, 12, "h264")
+    for suffix in (".mkv", ".mp4"):
+        output = passed(path, tmp_path / f"o{suffix}", tmp_path)
+        assert probe(output).width == 64
+        with av.open(str(output)) as container:
+            (cover,) = (s for s in container.streams.video if int(s.disposition) & 1024)
+            (data,) = (bytes(packet) for packet in container.demux(cover) if packet.size)
+            assert data == picture.read_bytes()
+
+
+def test_a_data_stream_and_a_second_video_are_named(make_clip, tmp_path, caplog):
+    def more(container):
+        data = container.add_data_stream("klv")
+        packet = av.Packet(b"telemetry")
+        packet.stream, packet.time_base, packet.pts, packet.dts = data, Fraction(1, 90000), 0, 0
+        return [packet]
+
+    path = remuxed(make_clip("plain.ts"), tmp_path / "in.ts", change=more)
+    with av.open(str(path)) as container:
+        assert [stream.type for stream in container.streams] == ["video", "data"]
+    passed(path, tmp_path / "o.mp4", tmp_path)
+    assert "data stream 1 is left out: mp4 does not hold it" in caplog.text
+    two = tmp_path / "two.mkv"
+    with av.open(str(make_clip("plain.mkv"))) as old, av.open(str(two), "w") as new:
+        streams = [new.add_stream_from_template(old.streams.video[0], opaque=True) for _ in range(2)]
+        for packet in old.demux(video=0):
+            if packet.size:
+                packet.stream = streams[0]
+                new.mux(packet)
+    passed(two, tmp_path / "o.mkv", tmp_path)
+    assert "video stream 1 (h264) is left out: one video stream is restored" in caplog.text
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_tags_without_a_place_of_their_own_are_kept(make_clip, tmp_path, caplog, suffix):
+    def more(container):
+        container.metadata.update({"title": "a clip", "com.apple.quicktime.make": "Maker", "reel": "A003"})
+        return ()
+
+    path = remuxed(make_clip("plain.mp4", audio="aac"), tmp_path / "in.mp4", change=more,
+                   container_options={"movflags": "use_metadata_tags"})  # fmt: skip
+    with av.open(str(passed(path, tmp_path / f"o{suffix}", tmp_path))) as container:
+        tags = {name.lower(): text for name, text in container.metadata.items()}
+    assert (tags["title"], tags["reel"], tags["com.apple.quicktime.make"]) == ("a clip", "A003", "Maker")
+    assert "left out" not in caplog.text
+
+
+def test_subtitles_that_reach_into_a_part_are_cut_to_it(make_clip, tools, tmp_path):
+    """One is shown from 40 to 140 ms, the other from 240 to 340."""
+    path = make_clip("in.mkv", pts=range(12), subtitles=True)
+    info = probe(path)
+    start, stop = (round(Fraction(ms, 1000) / info.time_base) for ms in (80, 280))
+    passed(path, tmp_path / "o.mkv", tmp_path, start_pts=start, stop_pts=stop)
+    with av.open(str(tmp_path / "o.mkv")) as container:
+        shown = [(bytes(p), p.pts, p.duration) for p in container.demux(subtitles=0) if p.size]
+    assert shown == [(b"line 0", 0, 60), (b"line 1", 160, 40)]
+
+
+@pytest.mark.parametrize("rate", [Fraction(25), Fraction(30000, 1001)])
+def test_the_timecode_of_a_part_is_that_of_its_first_frame(make_clip, tmp_path, rate):
+    base = Fraction(1, rate.numerator)
+    plain = make_clip("plain.mp4", pts=[i * rate.denominator for i in range(12)], time_base=base)
+    path = tmp_path / "in.mov"
+    with av.open(str(plain)) as old, av.open(str(path), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0], opaque=True)
+        stream.codec_context.framerate = rate
+        stream.metadata["timecode"] = "00:00:59;28" if rate.denominator > 1 else "00:00:59:23"
+        for packet in old.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                new.mux(packet)
+    info = probe(path)
+    for suffix in (".mov", ".mp4", ".mkv"):
+        output = passed(path, tmp_path / f"o{suffix}", tmp_path, start_pts=round(4 / info.fps / info.time_base))
+        with av.open(str(output)) as container:
+            tags = {name.lower(): text for name, text in container.streams.video[0].metadata.items()}
+        assert tags["timecode"] == ("00:01:00;04" if rate.denominator > 1 else "00:01:00:02")
+
+
+def test_metadata_that_no_output_can_have_is_named(make_clip, tmp_path, caplog, tools):
+    """Captions as user data of H.264 (ATSC A/53), put into the stream by hand."""
+    captions = b"\xb5\x00\x31GA94\x03\xc1\xff\xfc\x94\x2c\xff"
+    sei = b"\x06\x04" + bytes([len(captions)]) + captions + b"\x80"
+    path = tmp_path / "in.h264"
+    with av.open(str(make_clip("plain.h264"))) as old:
+        units = [bytes(packet) for packet in old.demux(video=0) if packet.size]
+    path.write_bytes(b"".join(b"\x00\x00\x00\x01\x09\x10\x00\x00\x00\x01" + sei + unit for unit in units))
+    probe(path)
+    assert "left out: closed captions inside the pictures" in caplog.text

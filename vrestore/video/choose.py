@@ -32,8 +32,6 @@ _TRIAL, _TRIAL_FRAMES = 128, 3
 """Pixels a side, and frames, of a trial."""
 _TINY = 64
 """Pixels; encoders have their limits below, so that they are tried out first."""
-_BAD_WIDTHS = range(33, 50)
-"""libx265 as it comes with PyAV 18.1 writes beyond its memory there, and the process dies."""
 _SLICE_COUNTS = ("4", "6", "9", "12", "16", "24", "30")
 _QUIET = {"libx265": {"x265-params": "log-level=none"}}
 _IGNORED = re.compile(r"nknown option|rror parsing option")
@@ -91,17 +89,12 @@ def choose_encoding(
     if suffix == ".webm" and aspect != 1:
         log.warning("%s: pixels that are not square cannot be marked in .webm; choose .mkv or .mp4", output)
     lossless = name in ("ffv1", "y4m")
-    if CODECS[name].encoder == "libx265" and pix_fmt.endswith("le") and size[1] in _BAD_WIDTHS:
-        raise ConfigError(
-            f"{name} of more than 8 bits does not work {_BAD_WIDTHS[0]} to {_BAD_WIDTHS[-1]} pixels wide, and the "
-            f"output is {size[1]}; choose ffv1, prores or av1"
-        )
     options = _all_options(name, info, color, formats)
     if name == "ffv1":
         options |= _slices(pix_fmt, size, formats)
     encoding = Encoding(
         codec=CODECS[name].encoder, pix_fmt=pix_fmt, options=tuple(options.items()), color=color,
-        sample_aspect=aspect, lossless=lossless, dither=not lossless,
+        sample_aspect=aspect, lossless=lossless, dither=not lossless and not pix_fmt.endswith("le"),
     )  # fmt: skip
     if formats.codec or formats.pix_fmt or formats.encoder_args or min(size) < _TINY:
         _try_out(encoding, size, info)

@@ -15,7 +15,8 @@ import cv2
 
 from vrestore.errors import OutputError
 from vrestore.video.colour import FULL, LIMITED, RGB, UNSPECIFIED, default_matrix, yuv_rule
-from vrestore.video.info import Beside, ColorTags, Outside, Rgb, VideoInfo
+from vrestore.video.hdr import with_hdr
+from vrestore.video.info import CHROMA_LOCATIONS, Beside, ColorTags, Outside, Rgb, VideoInfo
 from vrestore.video.planes import PixelLayout, pixel_layout, rgb_to_frame
 from vrestore.video.source import reason
 
@@ -31,7 +32,6 @@ _CV_AVX512 = 13
 _X264_ASM = "asm=MMX2,SSE2Fast,LZCNT,SSSE3,SSE4.2,AVX,FMA3,BMI2,AVX2"
 """All that a processor with AVX-512 has but that; libx264 wants commas between them."""
 
-_CHROMA_NAMES = {1: "left", 2: "center", 3: "topleft", 4: "top", 5: "bottomleft", 6: "bottom"}
 # fixed thread counts: the same bits on every machine
 _OPTIONS: dict[str, dict[str, str]] = {
     "libx264": {"crf": "12", "preset": "faster", "threads": "4"},
@@ -106,9 +106,9 @@ def codec_options(codec: str, info: VideoInfo, color: ColorTags) -> list[tuple[s
     if codec == "libx265":
         # without reordering: libx265 leaves the decoding times of a stream shorter than its delay unset
         options["x265-params"] = "log-level=none:open-gop=0:pools=4:frame-threads=2:bframes=0"
-    if codec in ("libx264", "libx265") and color.chroma_location:
-        options["chroma_sample_location"] = _CHROMA_NAMES[color.chroma_location]
-    return list(options.items())
+    if codec in ("libx264", "libx265", "libsvtav1") and color.chroma_location:
+        options["chroma_sample_location"] = CHROMA_LOCATIONS[color.chroma_location]
+    return list(with_hdr(options, codec, info.hdr).items())
 
 
 class SegmentWriter:
@@ -237,14 +237,11 @@ def _safe_options(encoding: Encoding, size: tuple[int, int]) -> dict[str, str]:
 
     libx264's AVX-512 code for macroblock trees reads memory that nothing was written to: at some sizes (704 columns are
     one) the bits differ from run to run, and from those of machines without it. libx265's cutree (its AVX2 code) writes
-    beyond its tables for 10-bit pictures of 40 or 48 columns and damages memory. FFV1's slices need a chroma sample
-    each, and fewer slices do not do for very long rows.
+    beyond its tables for pictures of up to 48 columns and damages memory.
     """
     options = dict(encoding.options)
     if encoding.codec == "libx264" and cv2.checkHardwareSupport(_CV_AVX512):
         options["x264-params"] = ":".join(filter(None, (_X264_ASM, options.get("x264-params"))))
-    if encoding.codec == "ffv1" and min(size) < 4 and max(size) < 4096:
-        options["slices"] = "1"
     if encoding.codec == "libx265" and size[1] < NARROW:
         options["x265-params"] = ":".join(filter(None, (options.get("x265-params"), "cutree=0")))
     return options
@@ -269,5 +266,6 @@ def segment_note(encoding: Encoding, time_base: Fraction, first_pts: int) -> str
             "time_base": str(time_base),
             "aspect": str(encoding.sample_aspect),
             "color": [color.primaries, color.transfer, color.matrix, color.range],
+            "chroma": color.chroma_location,
         }
     )

@@ -16,6 +16,14 @@ AlphaPlane = Float32[np.ndarray, "height width"]
 """Opacity of every pixel in [0, 1]."""
 
 
+Fields = Literal["none", "frames", "top", "bottom"]
+"""Who says that a video is interlaced: nobody; its frames, each with its own order; or the codec's parameters alone,
+with the field that is shown first."""
+
+CHROMA_LOCATIONS = ("unspecified", "left", "center", "topleft", "top", "bottomleft", "bottom")
+"""libav's names by their number."""
+
+
 @dataclass(frozen=True)
 class ColorTags:
     """How sample values mean colours: code points of ITU-T H.273, which libav's AVColor* enums repeat.
@@ -29,6 +37,25 @@ class ColorTags:
     matrix: int = 2
     range: int = 0
     chroma_location: int = 0
+
+
+@dataclass(frozen=True)
+class MasteringDisplay:
+    """The display that a film was graded on (SMPTE ST 2086)."""
+
+    chromaticities: tuple[Fraction, ...]
+    """CIE 1931 x and y of red, green, blue and white: eight values. Empty if unknown."""
+    luminance: tuple[Fraction, ...]
+    """Least and most, in cd/m2. Empty if unknown."""
+
+
+@dataclass(frozen=True)
+class HdrMetadata:
+    """Static metadata of HDR10."""
+
+    mastering: MasteringDisplay | None
+    light: tuple[int, int] | None
+    """Content light level in cd/m2 (CTA-861.3): that of the brightest pixel, and of the brightest frame's mean."""
 
 
 LOSSLESS_CODECS = frozenset(
@@ -68,6 +95,10 @@ class VideoInfo:
     vfr: bool = False
     """Whether the time between frames varies by more than the rounding of the time base."""
     interlaced: bool = False
+    """Whether frames are two fields of different times: see `vrestore.video.fields` for the rule."""
+    fields: Fields = "none"
+    deinterlace: bool = False
+    """Whether readers make whole pictures of fields; nothing that `probe` sets."""
     edit_list: bool = False
     """Whether the container holds coded frames that are not shown."""
     clock: Literal["frames", "packets", "count"] = "frames"
@@ -79,6 +110,7 @@ class VideoInfo:
     subtitle_streams: int = 0
     numbers: tuple[int, int] | None = None
     """First and last number of an image sequence; ``path`` is then its pattern."""
+    hdr: HdrMetadata | None = None
 
     @property
     def pictures(self) -> bool:

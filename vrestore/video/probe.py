@@ -2,12 +2,17 @@
 
 import heapq
 import logging
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
+import av
+import av.filter
+import av.logging
 from av.container import InputContainer
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
@@ -15,7 +20,9 @@ from av.video.stream import VideoStream
 
 from vrestore.errors import ConfigError, EmptyMediaError, UnsupportedMediaError
 from vrestore.video.colour import yuv_rule
-from vrestore.video.info import ColorTags, VideoInfo
+from vrestore.video.fields import FLAGS_OF, flagged, looks_progressive
+from vrestore.video.hdr import hdr_metadata, lost_metadata
+from vrestore.video.info import CHROMA_LOCATIONS, ColorTags, Fields, VideoInfo
 from vrestore.video.planes import pixel_layout, readable_format
 from vrestore.video.sequence import Pattern, probe_sequence
 from vrestore.video.source import AnyPacket, check_file, open_container, time_base_of, video_stream
@@ -26,8 +33,8 @@ log = logging.getLogger(__name__)
 # where a packet need not be a frame, frames are counted by decoding
 _UNEVEN_CODECS = {"vp8"}
 _UNEVEN_FORMATS = {"mpegts", "mpeg", "mpegvideo", "avi", "h264", "hevc", "m4v", "obu", "ivf", "gif"}
-JUMP_BACK_S = 0.1
-"""Seconds; less is a recorder's mistake, that much another recording, whose sound cannot follow."""
+_JUMP_S = Fraction(1, 2)
+"""Seconds by which a time may lie behind the one before it; such frames are moved to follow each other."""
 _REORDER_BOUND = 64
 """More packets than any codec decodes before it shows the first of them."""
 
@@ -55,8 +62,8 @@ def probe(path: Path | str, fps: Fraction | None = None) -> VideoInfo:
         if container.format.name.endswith("_pipe") or container.format.name == "image2":
             return probe_still(path)
         stream = video_stream(container, path)
-        frame = _first_frame(container, stream, path)
-        return _describe(path, container, stream, frame, _times(path))
+        frame, fields = _first_frame(container, stream, path)
+        return _describe(path, container, stream, frame, fields, _times(path))
 
 
 def presentation_times(packets: Iterable[AnyPacket]) -> Iterator[int]:
@@ -81,18 +88,20 @@ class _Times:
     shortest: int = 0
     longest: int = 0
     last_duration: int = 0
+    back: int = 0
+    """The farthest that a time lies behind the one before it."""
+    moved: bool = False
+    """Whether a time was not later than the one before it, and moved to be."""
     hidden: bool = False
     clock: Literal["frames", "packets", "count"] = "frames"
     uneven: bool = False
-    backwards: int = 0
-    """The furthest that a frame's time lies before that of the frame before it, and which frame that is."""
-    back_at: int = 0
 
     @classmethod
     def of_packets(cls, container: InputContainer, stream: VideoStream) -> "_Times":
         times = cls()
         for pts in presentation_times(times._watched(container.demux(stream))):
             times._add(pts)
+        times.uneven = times.uneven or times.moved
         return times
 
     @classmethod
@@ -106,7 +115,7 @@ class _Times:
         return times
 
     def _watched(self, packets: Iterable[AnyPacket]) -> Iterator[AnyPacket]:
-        key: int | None = None
+        key = latest = decoding = None
         for packet in packets:
             if packet.size:
                 key = packet.pts if key is None else key
@@ -114,15 +123,23 @@ class _Times:
                 self.last_duration = packet.duration or self.last_duration
                 # pictures before the first key picture may not be decodable
                 self.uneven = self.uneven or packet.pts is None or key is None or packet.pts < key
+                # what is decoded before a key picture is shown before it, unless times jump back
+                if packet.pts is not None and latest is not None:
+                    self.uneven = self.uneven or (packet.is_keyframe and packet.pts <= latest)
+                if packet.dts is not None and decoding is not None:
+                    self.uneven = self.uneven or packet.dts <= decoding
+                latest = packet.pts if latest is None else max(latest, packet.pts or latest)
+                decoding = packet.dts
                 yield packet
 
     def _add(self, pts: int) -> None:
         if self.count == 0:
             self.first = pts
         else:
+            if pts <= self.last:  # the reader moves it too
+                self.back, self.moved = max(self.back, self.last - pts), True
+                pts = self.last + 1
             delta = pts - self.last
-            if -delta > self.backwards:
-                self.backwards, self.back_at = -delta, self.count
             self.shortest = delta if self.count == 1 else min(self.shortest, delta)
             self.longest = max(self.longest, delta)
         self.last = pts
@@ -141,23 +158,43 @@ def _times(path: Path) -> _Times:
         uneven = stream.codec_context.name in _UNEVEN_CODECS
         uneven = uneven or bool(_UNEVEN_FORMATS.intersection(container.format.name.split(",")))
         times = _Times.of_packets(container, stream)
-        in_avi = container.format.name == "avi"
+        in_avi, time_base = container.format.name == "avi", time_base_of(stream)
     if times.count and not (uneven or times.uneven):
         return times
     with open_container(path) as container:
         counted = _Times.of_frames(container, video_stream(container, path), times)
-    # AVI knows when packets are shown, in any order; decoders mix that up
-    return replace(times, clock="packets", uneven=True) if in_avi and times.count == counted.count else counted
+    if in_avi and times.count == counted.count:
+        # AVI knows when packets are shown, in any order; decoders mix that up
+        return replace(times, clock="packets", uneven=True)
+    if counted.clock == "frames" and counted.back * time_base > _JUMP_S:
+        raise UnsupportedMediaError(
+            f"{path}: its times jump back by {float(counted.back * time_base):.3f} s, as where recordings were joined; "
+            "split it there, or give it new times with a remuxing tool"
+        )
+    return counted
 
 
-def _first_frame(container: InputContainer, stream: VideoStream, path: Path) -> VideoFrame:
-    for frame in container.decode(stream):
-        return frame
-    raise EmptyMediaError(f"{path} holds no decodable frame; give a video with at least one")
+def _first_frame(container: InputContainer, stream: VideoStream, path: Path) -> tuple[VideoFrame, Fields]:
+    """The first frame, and who says that the video is interlaced."""
+    decoded = container.decode(stream)
+    first = next(decoded, None)
+    if first is None:
+        raise EmptyMediaError(f"{path} holds no decodable frame; give a video with at least one")
+    flags = [first.interlaced_frame]
+    try:
+        flags += [frame.interlaced_frame for frame in islice(decoded, FLAGS_OF - 1)]
+    except av.error.FFmpegError as error:  # whoever reads so far will hear of it
+        log.debug("%s: %s", path, error)
+    return first, flagged(stream.codec_context.field_order, flags)
 
 
 def _describe(
-    path: Path, container: InputContainer, stream: VideoStream, frame: VideoFrame, times: _Times
+    path: Path,
+    container: InputContainer,
+    stream: VideoStream,
+    frame: VideoFrame,
+    fields: Fields,
+    times: _Times,
 ) -> VideoInfo:
     layout = pixel_layout(readable_format(frame.format.name))
     if layout is None or times.count == 0:
@@ -166,24 +203,25 @@ def _describe(
         log.warning("%s: its alpha is left out: that of VP8 and VP9 is not read", path)
     rotation = _rotation(frame, path)
     width, height = (frame.height, frame.width) if rotation % 180 else (frame.width, frame.height)
-    aspect = stream.sample_aspect_ratio or Fraction(1)
+    chroma, shape = _unseen(frame)
+    aspect = stream.sample_aspect_ratio or shape or Fraction(1)
     fps, time_base = _rate(stream, times)
-    if times.clock == "frames" and times.backwards * time_base >= JUMP_BACK_S:
-        raise UnsupportedMediaError(
-            f"{path}: time jumps back by {float(times.backwards * time_base):.2f} s at frame {times.back_at}; several "
-            "recordings in one file: split it there, or remux it with new times"
-        )
-    color = _color(stream.codec_context, frame, layout.full)
+    color = _color(stream.codec_context, frame, layout.full, chroma)
     if layout.kind == "yuv":
         yuv_rule(color, frame.height, frame.width)  # refuses what cannot be converted
+    interlaced = fields != "none" and not looks_progressive(path)
+    if fields != "none" and not interlaced:
+        log.warning("%s is flagged as interlaced, but its pictures are not; it is taken as progressive", path)
+    if lost := lost_metadata(frame):
+        log.warning("%s: left out: %s", path, ", ".join(lost))
     duration = fps and (times.last - times.first) * time_base + (times.last_duration * time_base or 1 / fps)
     return VideoInfo(
         path=path, width=width, height=height, frames=times.count, fps=fps, time_base=time_base,
         start_pts=times.first, duration_s=float(duration), codec=_codec(stream), pix_fmt=frame.format.name,
         bit_depth=layout.depth, color=color, sample_aspect=1 / aspect if rotation % 180 else aspect,
-        rotation=rotation, vfr=times.vfr, interlaced=frame.interlaced_frame, edit_list=times.hidden,
+        rotation=rotation, vfr=times.vfr, interlaced=interlaced, fields=fields, edit_list=times.hidden,
         clock=times.clock, seekable=not times.uneven, audio_streams=len(container.streams.audio),
-        subtitle_streams=len(container.streams.subtitles),
+        subtitle_streams=len(container.streams.subtitles), hdr=hdr_metadata(frame),
     )  # fmt: skip
 
 
@@ -217,10 +255,33 @@ def _rotation(frame: VideoFrame, path: Path) -> int:
     return degrees % 360
 
 
-def _color(context: VideoCodecContext, frame: VideoFrame, full: bool) -> ColorTags:
+def _unseen(frame: VideoFrame) -> tuple[int, Fraction]:
+    """AVChromaLocation and pixel shape of a frame, 0 where they are not stated.
+
+    PyAV shows them nowhere, but in what FFmpeg's ``showinfo`` logs of a frame.
+    """
+    graph = av.filter.Graph()
+    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1))
+    graph.link_nodes(source, graph.add("showinfo", "checksum=0"), graph.add("buffersink")).configure()
+    before = av.logging.get_level()
+    av.logging.set_level(av.logging.INFO)
+    try:
+        with av.logging.Capture() as lines:
+            graph.push(frame)
+            graph.pull()
+    finally:
+        av.logging.set_level(before)
+    found = re.search(r" cl:(\w+) sar:(\d+)/(\d+) ", "".join(text for _, _, text in lines))
+    if found is None or found[1] not in CHROMA_LOCATIONS:
+        return 0, Fraction(0)
+    aspect = Fraction(int(found[2]), int(found[3])) if int(found[3]) else Fraction(0)
+    return CHROMA_LOCATIONS.index(found[1]), aspect
+
+
+def _color(context: VideoCodecContext, frame: VideoFrame, full: bool, chroma: int) -> ColorTags:
     """The tags of the decoded frame, or the container's where the frame has none.
 
-    libav's chroma location is not visible through PyAV: it follows from what each codec's standard assumes.
+    A chroma location that is not stated is the one that the codec's standard assumes.
     """
     matrix = int(frame.colorspace)
     matrix = int(context.colorspace) if matrix == 2 else matrix
@@ -228,7 +289,7 @@ def _color(context: VideoCodecContext, frame: VideoFrame, full: bool) -> ColorTa
     transfer = int(frame.color_trc)
     range_ = int(frame.color_range) or int(context.color_range)
     centered = full or context.name in ("mjpeg", "mpeg1video")
-    location = 0 if frame.format.is_rgb else 2 if centered else 3 if matrix == 9 else 1
+    location = 0 if frame.format.is_rgb else chroma or (2 if centered else 3 if matrix == 9 else 1)
     return ColorTags(
         int(context.color_primaries) if primaries == 2 else primaries,
         int(context.color_trc) if transfer == 2 else transfer,

@@ -12,6 +12,7 @@ from av.video.frame import VideoFrame
 
 from vrestore.errors import ConfigError, UnreadableMediaError, UnsupportedMediaError
 from vrestore.video.colour import YuvRule, yuv_rule
+from vrestore.video.fields import TimedFrame, deinterlaced
 from vrestore.video.info import Beside, DecodedFrame, FrameReader, Keep, VideoInfo
 from vrestore.video.planes import frame_to_alpha, frame_to_rgb, has_alpha, parted
 from vrestore.video.probe import presentation_times, probe
@@ -57,6 +58,7 @@ class _Reader:
 
     def __init__(self, info: VideoInfo, keep: Keep = _NOTHING) -> None:
         self.info, self.keep = info, keep
+        self._told = False
         self._running: list[Iterator[DecodedFrame]] = []
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[DecodedFrame]:
@@ -119,6 +121,17 @@ class PyavReader(_Reader):
         if start == stop:
             return
         rule = yuv_rule(self.info.color, self.info.height, self.info.width)
+        if self.info.deinterlace:  # a picture is made of its frame and the neighbours on both sides
+            around = self._timed(max(0, start - 1), min(stop + 1, self.info.frames))
+            shown = deinterlaced(around, self.info.fields, self.info.path)
+        else:
+            shown = self._timed(start, stop)
+        for index, pts, frame in shown:
+            if start <= index < stop:
+                yield self._shown(index, pts, frame, rule)
+
+    def _timed(self, start: int, stop: int) -> Iterator[TimedFrame]:
+        """Decoded frames with their numbers and times."""
         decoded, index = self._decoded_from(start)
         times = self._packet_times() if self.info.clock == "packets" else None
         last = None
@@ -126,7 +139,8 @@ class PyavReader(_Reader):
             # also of frames before the start: a time that is put right depends on the one before it
             last = self._pts(frame.pts if times is None else next(times, None), index, last)
             if index >= start:
-                yield self._shown(index, last, frame, rule)
+                self._check_size(frame, index)
+                yield index, last, frame
             index += 1
             if index == stop:
                 return
@@ -141,17 +155,23 @@ class PyavReader(_Reader):
         if pts is None:
             return self.info.start_pts if last is None else last + 1
         if last is not None and pts <= last:
-            log.warning("%s: frame %d is not later than the one before it; moved by one tick", self.info.path, index)
+            if not self._told:
+                log.warning(
+                    "%s: frame %d is not later than the one before; such are moved to be", self.info.path, index
+                )
+            self._told = True
             return last + 1
         return pts
 
-    def _shown(self, index: int, pts: int, frame: VideoFrame, rule: YuvRule) -> DecodedFrame:
+    def _check_size(self, frame: VideoFrame, index: int) -> None:
         turned = self.info.rotation % 180 != 0
         if (frame.height, frame.width)[:: -1 if turned else 1] != (self.info.height, self.info.width):
             raise UnsupportedMediaError(
                 f"{self.info.path}: the frame size changes at frame {index} to {frame.width}x{frame.height}; "
                 "split the video there, or end before that frame"
             )
+
+    def _shown(self, index: int, pts: int, frame: VideoFrame, rule: YuvRule) -> DecodedFrame:
         rgb, outside = parted(self._upright(frame_to_rgb(frame, rule, clip=False)), rule, self.keep.outside)
         alpha = None
         if self.keep.alpha and has_alpha(frame.format.name):

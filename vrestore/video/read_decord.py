@@ -32,7 +32,11 @@ def decord_is_right(info: VideoInfo) -> bool:
     """Whether decord gives the frames, times and colours of this video."""
     tagged = info.color.matrix in (1, 5, 6) or default_matrix(info.height, info.width) == BT601
     plain = info.codec in _CODECS and info.pix_fmt in _FORMATS and info.color.range != 2
-    exact = not (info.is_still or info.edit_list or info.rotation) and info.seekable and info.clock == "frames"
+    exact = (
+        not (info.is_still or info.edit_list or info.rotation or info.deinterlace)
+        and info.seekable
+        and info.clock == "frames"
+    )
     fits = info.width >= _NARROWEST and info.frames * info.height * info.width * 3 <= _MEMORY_BOUND
     return tagged and plain and exact and fits and info.color.transfer not in _HDR_TRANSFERS
 
