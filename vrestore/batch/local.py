@@ -77,9 +77,9 @@ class LocalPool:
         """Answers, and deaths of workers that had a unit."""
         if not self._workers:
             time.sleep(timeout_s)
-        pipes = wait([worker.back for worker in self._workers], timeout_s)
+        ready = wait([worker.back.fileno() for worker in self._workers], timeout_s)
         ended: list[tuple[Unit, Outcome | Died]] = []
-        for worker in [worker for worker in self._workers if worker.back in pipes]:
+        for worker in [worker for worker in self._workers if worker.back.fileno() in ready]:
             line, unit, worker.unit = worker.back.readline(), worker.unit, None
             if line.endswith(b"\n"):
                 answer: Outcome | Died = Outcome.of(json.loads(line))
