@@ -5,9 +5,12 @@ Every machine needs vrestore at the same version, and sees the input and output 
 
 import logging
 import os
+import signal
 import socket
 import sys
-from contextlib import redirect_stdout
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
 from typing import Any
 
@@ -51,13 +54,14 @@ class RayPool:
     def _connect(self, address: str) -> None:
         try:
             _knock(address)
-            self._ray.init(
-                address=address,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}},
-                **({"include_dashboard": False} if address == LOCAL else {}),
-            )
+            with _own_signals():
+                self._ray.init(
+                    address=address,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    runtime_env=_environment(),
+                    **({"include_dashboard": False} if address == LOCAL else {}),
+                )
         except (OSError, ValueError, RuntimeError) as error:
             reason = str(error).partition("\n")[0]
             raise DeviceError(f"no Ray cluster answers at {address!r}: {reason}; give 'local' or HOST:PORT") from error
@@ -101,6 +105,21 @@ class RayPool:
             return Outcome("failed", f"the worker cannot start: {error.cause!r}")
         except self._ray.exceptions.RayError as error:
             return Died(f"Ray: {type(error).__name__}")
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep the program's answer to SIGTERM: Ray puts its own in place when it starts."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if before is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
+
+
+def _environment() -> dict[str, dict[str, str]]:
+    """Where workers find modules that are not installed, such as a head of the caller's own."""
+    own = [path for path in sys.path if path and not path.startswith((sys.prefix, sys.base_prefix))]
+    return {"env_vars": {"PYTHONPATH": os.pathsep.join(own)}} if own else {}
 
 
 def _knock(address: str) -> None:
