@@ -16,13 +16,13 @@ FOLDERS = {"vrestore": ROOT / "vrestore", "vrestore.tasks": ROOT / "tasks", "vre
 
 LEVELS = {
     0: "errors shapes",
-    1: "plan plan.* video video.* degradation weights weights.registry metrics temporal clock padding report",
+    1: "plan plan.* video video.* degradation weights weights.registry metrics temporal clock padding report settings",
     2: "noise sampling guidance prior device memory",
     3: "executor store checkpoint priors priors.* attention controls task",
     4: "engine engine.* job walk",
     5: "tasks tasks.*",
-    6: "__init__ comparison montage weights.recipe weights.recipe.*",
-    7: "cli cli_options cli_progress __main__",
+    6: "__init__ batch batch.* comparison montage preset record weights.recipe weights.recipe.*",
+    7: "cli cli_batch cli_options cli_preset cli_progress __main__",
 }
 """Which modules stand at which level (without ``vrestore.``; ``x.*`` is everything in the package x). A module imports
 only from its own level or a lower one. The training recipe stands above the library that it uses, and nothing imports
@@ -34,13 +34,17 @@ ALLOWED = {
     "errors": set(),
     "metrics": {"numpy", "cv2", "einops", "jaxtyping"},
     "temporal": {"numpy", "cv2", "jaxtyping"},
+    "settings": set(),
+    "preset": set(),
     "cli": {"click"},
+    "cli_batch": {"click"},
+    "cli_preset": {"click"},
     "cli_options": {"click"},
     "cli_progress": {"rich"},
 }
 FORBIDDEN = {"video": {"torch", "diffusers", "transformers"}, "tasks": {"click", "rich"}, "engine": {"click", "rich"}}
 MAX_LINES = 400
-HEAVY = ("torch", "diffusers", "transformers", "numpy", "cv2", "av", "decord", "click", "rich")
+HEAVY = ("torch", "diffusers", "transformers", "numpy", "cv2", "av", "decord", "click", "rich", "ray")
 
 
 @cache
@@ -121,7 +125,7 @@ def test_third_party_imports_are_declared():
     extras = project["optional-dependencies"]
     declared = {
         requirement.split(">=")[0].split("==")[0].lower().replace("-", "_")
-        for requirement in [*project["dependencies"], *extras["controls"]]
+        for requirement in [*project["dependencies"], *extras["controls"], *extras["ray"]]
     }
     named = {"opencv_python_headless": "cv2", "pillow": "PIL", "scenedetect_headless": "scenedetect"}
     importable = {named.get(name, name) for name in declared}
@@ -164,6 +168,8 @@ def test_import_tasks_from_the_checkout_refuses():
 
 def test_public_names():
     assert set(vrestore.__all__) == {
+        "BatchConfig",
+        "BatchReport",
         "CompareConfig",
         "Comparison",
         "Formats",
@@ -176,6 +182,8 @@ def test_public_names():
         "VRestoreError",
         "__version__",
         "compare",
+        "from_preset",
+        "run_batch",
         "super_resolve",
     }
     assert dir(vrestore) == sorted(vrestore.__all__)

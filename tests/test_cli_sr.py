@@ -61,7 +61,7 @@ def test_killed_and_resumed_as_processes(arguments, clips, tmp_path):
     out, err = resumed.communicate()
     assert resumed.returncode == 0, err
     assert json.loads(out)["frames"] == 150
-    assert names(tmp_path) == ["in.mkv", "in_sr.mkv"]
+    assert names(tmp_path) == ["in.mkv", "in_sr.mkv", "in_sr.mkv.vrestore.json"]
     assert cli.main(["sr", str(source), *settings, "-o", str(tmp_path / "undisturbed.mkv"), "--quiet"]) == 0
     assert np.array_equal(clips.read(output)[0], clips.read(tmp_path / "undisturbed.mkv")[0])
     assert clips.audio_packets(output) == clips.audio_packets(source)
@@ -88,7 +88,7 @@ def test_a_container_that_outputs_cannot_have_becomes_mkv(run_here, clips, tmp_p
     source = clips.write(tmp_path / "in.avi", clips.scene(3, (16, 16)), lossless=False)
     code, _, err = run_here(source, "--quiet")
     assert (code, err) == (0, "")
-    assert names(tmp_path) == ["in.avi", "in_sr.mkv"]
+    assert names(tmp_path) == ["in.avi", "in_sr.mkv", "in_sr.mkv.vrestore.json"]
 
 
 def test_a_still(run_here, clips, tmp_path):

@@ -8,10 +8,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from vrestore.batch import BatchConfig as BatchConfig
+    from vrestore.batch import BatchReport as BatchReport
+    from vrestore.batch import run_batch as run_batch
     from vrestore.comparison import CompareConfig as CompareConfig
     from vrestore.comparison import Comparison as Comparison
     from vrestore.comparison import compare as compare
     from vrestore.errors import VRestoreError as VRestoreError
+    from vrestore.preset import from_preset as from_preset
     from vrestore.report import JobPlan as JobPlan
     from vrestore.report import Progress as Progress
     from vrestore.report import RunOptions as RunOptions
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "BatchConfig": "vrestore.batch",
+    "BatchReport": "vrestore.batch",
     "CompareConfig": "vrestore.comparison",
     "Comparison": "vrestore.comparison",
     "Formats": "vrestore.video.formats",
@@ -35,6 +41,8 @@ _HOME = {
     "SuperResolutionConfig": "vrestore.tasks.super_resolution",
     "VRestoreError": "vrestore.errors",
     "compare": "vrestore.comparison",
+    "from_preset": "vrestore.preset",
+    "run_batch": "vrestore.batch",
     "super_resolve": "vrestore.tasks.super_resolution",
 }
 

@@ -1,19 +1,20 @@
-"""The command line: one command per head, generated from its config, and ``compare``. It contains no logic.
+"""The command line: one command per head, generated from its config, ``batch`` and ``compare``. It contains no logic.
 
-Exit codes: 0 done; 1 failure; 2 usage (also a setting out of range, a missing input); 130 Ctrl-C; 143 terminated.
-Results go to stdout (``--json`` for machines), progress and messages to stderr; a traceback appears only with
-``--debug``. Every option can be set by an environment variable, ``VRESTORE_SR_SCALE=2`` for ``vrestore sr --scale 2``.
+Exit codes: 0 done; 1 failure; 2 usage (also a setting out of range, a missing input); 3 some clips of a batch failed;
+130 Ctrl-C; 143 terminated. Results go to stdout (``--json`` for machines), progress and messages to stderr; a traceback
+appears only with ``--debug``. Every option can be set by an environment variable, ``VRESTORE_SR_SCALE=2`` for
+``vrestore sr --scale 2``, and in a preset (`vrestore.preset`).
 """
 
 import ast
 import json
-import math
 import signal
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,7 +24,7 @@ from typing import Any
 import click
 
 from vrestore import __version__
-from vrestore.cli_options import options_of
+from vrestore.cli_options import Action, options_of
 from vrestore.errors import VRestoreError
 from vrestore.tasks import TASKS
 
@@ -32,6 +33,8 @@ PIPE = "-"
 _OUTPUT_HELP = (
     "Output: a video, picture or sequence (out.%04d.png); -: Y4M on stdout.  [default: INPUT's name with _{}]"
 )
+OTHERS = {"batch": "vrestore.batch", "compare": "vrestore.comparison"}
+"""Commands that are no heads, and the modules that say what they do."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -42,7 +45,8 @@ class Session:
     json: bool = False
     quiet: bool = False
     debug: bool = False
-    resumable: bool = False
+    advice: str = ""
+    """How to go on after an interruption."""
     piped: bool = False
     stopped_by: int | None = None
 
@@ -68,8 +72,7 @@ def main(args: Sequence[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        advice = " The same command with --resume goes on where it stopped." if session.resumable else ""
-        click.echo(f"Interrupted.{advice}", err=True)
+        click.echo(f"Interrupted. {session.advice}".strip(), err=True)
         return 128 + (session.stopped_by or signal.SIGINT)
     except VRestoreError as error:
         return _fail(session, str(error), error.exit_code)
@@ -101,18 +104,22 @@ class Commands(click.Group):
     """Commands that are imported only when they are called, so that ``vrestore --help`` is immediate."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The heads in their order, then ``compare``."""
-        return [*TASKS, "compare"]
+        """The heads in their order, then what is done with all of them."""
+        return [*TASKS, *OTHERS]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import what the command needs and generate it."""
         if cmd_name == "compare":
             return _compare_command()
+        if cmd_name == "batch":
+            from vrestore.cli_batch import BatchCommands
+
+            return BatchCommands(cmd_name, {name: partial(_head_command, name, TASKS[name]) for name in TASKS}, TASKS)
         return _head_command(cmd_name, TASKS[cmd_name]) if cmd_name in TASKS else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Name and first line of the module's docstring, read without importing it."""
-        modules = {name: entry.partition(":")[0] for name, entry in TASKS.items()} | {"compare": "vrestore.comparison"}
+        modules = {name: entry.partition(":")[0] for name, entry in TASKS.items()} | OTHERS
         with formatter.section("Commands"):
             formatter.write_dl([(name, _first_line(module)) for name, module in modules.items()])
 
@@ -135,7 +142,8 @@ def commands() -> None:
     """Restore and edit video of any length with video diffusion priors."""
 
 
-def _session_options() -> list[click.Parameter]:
+def session_options() -> list[click.Parameter]:
+    """``--json``, ``--quiet``, ``--debug``."""
     texts = {
         "json": "Print the result as JSON.",
         "quiet": "No progress, no summary.",
@@ -157,6 +165,7 @@ def _path() -> "click.ParamType[Any]":
 
 def _head_command(name: str, entry: str) -> click.Command:
     """``vrestore NAME INPUT [-o OUTPUT] ...`` for a head."""
+    from vrestore.cli_preset import Command
     from vrestore.video.formats import Formats
 
     module, _, attribute = entry.partition(":")
@@ -168,7 +177,7 @@ def _head_command(name: str, entry: str) -> click.Command:
 
     parameters: list[click.Parameter] = [
         click.Argument(["input"], type=_path()),
-        click.Option(["-o", "--output"], type=_path(), help=_OUTPUT_HELP.format(name)),
+        Action(["-o", "--output"], type=_path(), help=_OUTPUT_HELP.format(name)),
         *options_of(head.config_type),
         *options_of(Formats),
         click.Option(["--start"], metavar="POSITION", help="First frame: a number (120) or a time (00:00:05.2, 5.2s)."),
@@ -178,14 +187,15 @@ def _head_command(name: str, entry: str) -> click.Command:
             default=None,
             help="Make whole pictures of interlaced frames, or keep them; without a word they are refused.",
         ),
-        click.Option(["--resume"], is_flag=True, help="Go on with a job that was interrupted."),
+        Action(["--resume"], is_flag=True, help="Go on with a job that was interrupted."),
         click.Option(
             ["--overwrite/--no-overwrite"], default=True, show_default=True, help="Replace an existing output."
         ),
-        click.Option(["--dry-run"], is_flag=True, help="Show what would be done, and its cost."),
-        *_session_options(),
+        Action(["--record/--no-record"], default=True, help="Write settings and results to OUTPUT.vrestore.json."),
+        Action(["--dry-run"], is_flag=True, help="Show what would be done, and its cost."),
+        *session_options(),
     ]
-    return click.Command(name, callback=command, params=parameters, help=head.summary)
+    return Command(name, name, TASKS, callback=command, params=parameters, help=head.summary)
 
 
 def _run_head(
@@ -199,10 +209,12 @@ def _run_head(
     deinterlace: bool | None,
     resume: bool,
     overwrite: bool,
+    record: bool,
     dry_run: bool,
     **settings: Any,
 ) -> None:
-    session.resumable = True
+    session.advice = "The same command with --resume goes on where it stopped."
+    from vrestore.cli_preset import write_record
     from vrestore.cli_progress import shown
     from vrestore.engine import plan_job, run
     from vrestore.report import Progress, RunOptions
@@ -232,11 +244,14 @@ def _run_head(
             done, lines = plan.as_dict(), plan.lines()
         else:
             done = run(task, input, output, options).as_dict()
+            if record:
+                write_record(output, done)
             lines = _aligned(_flat(done))
-    _show(session, done, lines)
+    show(session, done, lines)
 
 
 def _compare_command() -> click.Command:
+    from vrestore.cli_preset import Command
     from vrestore.comparison import CompareConfig
 
     @click.pass_obj
@@ -247,10 +262,10 @@ def _compare_command() -> click.Command:
         click.Argument(["a"], type=_path()),
         click.Argument(["b"], type=_path()),
         *options_of(CompareConfig),
-        *_session_options(),
+        *session_options(),
     ]
     text = "Measure video (or still) B against A, or both against the truth given by --ref."
-    return click.Command("compare", callback=command, params=parameters, help=text)
+    return Command("compare", "compare", TASKS, callback=command, params=parameters, help=text)
 
 
 def _run_compare(session: Session, *, a: Path, b: Path, **settings: Any) -> None:
@@ -264,23 +279,17 @@ def _run_compare(session: Session, *, a: Path, b: Path, **settings: Any) -> None
             report(done, total, "compare")
 
         result = compare(a, b, CompareConfig(**settings), progress=progress)
-    _show(session, result.as_dict(), _aligned(result.rows()))
+    show(session, result.as_dict(), _aligned(result.rows()))
 
 
-def _show(session: Session, values: Mapping[str, Any], lines: Sequence[str]) -> None:
+def show(session: Session, values: Mapping[str, Any], lines: Sequence[str]) -> None:
+    """A result on stdout, for machines or for people."""
+    from vrestore.record import finite
+
     if session.json:
-        click.echo(json.dumps(_finite(values), indent=2, default=str), err=session.piped)
+        click.echo(json.dumps(finite(values), indent=2, default=str), err=session.piped)
     elif not session.quiet:
         click.echo("\n".join(lines), err=session.piped)
-
-
-def _finite(value: Any) -> Any:
-    """JSON knows no nan and no infinity: they become null."""
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _flat(values: Mapping[str, Any]) -> list[tuple[str, ...]]:

@@ -7,10 +7,11 @@ comma-separated list.
 
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import click
+
+from vrestore.settings import default_of, unwrap
 
 _SCALARS: "dict[type, click.ParamType[Any]]" = {
     int: click.INT,
@@ -18,6 +19,10 @@ _SCALARS: "dict[type, click.ParamType[Any]]" = {
     str: click.STRING,
     Path: click.Path(path_type=Path),
 }
+
+
+class Action(click.Option):
+    """What one call does, or where to: no setting, so no preset holds it."""
 
 
 class CommaSeparated(click.ParamType):  # type: ignore[type-arg]  # generic only in newer releases of click
@@ -45,27 +50,15 @@ def options_of(config_type: type) -> list[click.Parameter]:
 
 
 def _option(field: Field[Any], hint: Any) -> click.Option:
-    plain, text = _unwrap(hint)
+    plain, text = unwrap(hint)
     flag = field.name.replace("_", "-")
-    default = field.default if field.default_factory is MISSING else field.default_factory()
+    default = default_of(field)
     declarations = [field.name, f"--{flag}/--no-{flag}" if plain is bool else f"--{flag}"]
     kind: dict[str, Any] = {} if plain is bool else {"type": _type(plain, field.name)}
     if default is MISSING:
         return click.Option(declarations, required=True, help=text, **kind)
     shown = default not in (None, ())
     return click.Option(declarations, default=default, show_default=shown, help=text, **kind)
-
-
-def _unwrap(hint: Any) -> tuple[Any, str]:
-    """The type without ``Annotated`` and ``None``, and the help text."""
-    text = ""
-    if get_origin(hint) is Annotated:
-        hint, *notes = get_args(hint)
-        text = next((note for note in notes if isinstance(note, str)), "")
-    if get_origin(hint) in (Union, UnionType):
-        kinds = [kind for kind in get_args(hint) if kind is not NoneType]
-        hint = kinds[0] if len(kinds) == 1 else hint
-    return hint, text
 
 
 def _type(plain: Any, name: str) -> "click.ParamType[Any]":

@@ -20,6 +20,7 @@ from rich.text import Text
 
 LINE_INTERVAL_S = 5.0
 RATE_WINDOW_S = 60.0
+FRAMES = "frames"
 
 Report = Callable[[int, int, str], None]
 """Called by a job as it goes on: frames done, frames in all, what is being done."""
@@ -59,8 +60,8 @@ class _Bar:
 class _Lines:
     """A line at the start and the end, at every new stage, and every few seconds between."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, console: Console, unit: str) -> None:
+        self._console, self._unit = console, unit
         self._stage: str | None = None
         self._first = (0, 0.0)
         self._last_s = 0.0
@@ -75,11 +76,12 @@ class _Lines:
         self._console.print(self._line(done, total, now_s), markup=False, highlight=False, soft_wrap=True)
 
     def _line(self, done: int, total: int, now_s: float) -> str:
-        text = f"{self._stage}: {done}/{total} frames"
+        text = f"{self._stage}: {done}/{total} {self._unit}"
         made, spent_s = done - self._first[0], now_s - self._first[1]
         if made <= 0 or spent_s <= 0:
             return text
-        return f"{text}, {made / spent_s:.2f} fps, {(total - done) * spent_s / made:.0f} s left"
+        rate = f", {made / spent_s:.2f} fps" if self._unit == FRAMES else ""
+        return f"{text}{rate}, {(total - done) * spent_s / made:.0f} s left"
 
 
 def _nothing(done: int, total: int, stage: str) -> None:
@@ -87,8 +89,11 @@ def _nothing(done: int, total: int, stage: str) -> None:
 
 
 @contextmanager
-def shown(*, quiet: bool, debug: bool) -> Iterator[Report]:
-    """Show progress and the library's log on stderr while the block runs. ``quiet`` leaves warnings only."""
+def shown(*, quiet: bool, debug: bool, unit: str = FRAMES) -> Iterator[Report]:
+    """Show progress, counted in ``unit``, and the library's log on stderr while the block runs.
+
+    ``quiet`` leaves warnings only.
+    """
     console = Console(stderr=True)
     logger, handler = logging.getLogger("vrestore"), _Handler(console)
     level = logger.level
@@ -102,13 +107,13 @@ def shown(*, quiet: bool, debug: bool) -> Iterator[Report]:
                 TextColumn("{task.description}"),
                 BarColumn(),
                 MofNCompleteColumn(),
-                _FramesPerSecond(),
+                *([_FramesPerSecond()] if unit == FRAMES else []),
                 TimeRemainingColumn(elapsed_when_finished=True),
             )
             with Progress(*columns, console=console, speed_estimate_period=RATE_WINDOW_S) as bar:
                 yield _Bar(bar)
         else:
-            yield _Lines(console)
+            yield _Lines(console, unit)
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)

@@ -15,6 +15,8 @@
     ├── NotEnoughMemoryError    1   memory ran out, also with the smallest tiles
     └── ResumeError             1   a job folder that does not fit the input or the settings
 
+A batch of which some clips failed ends with 3; each clip's own error stands in its report.
+
 A message says what was wrong, the value, what is allowed and what to do.
 """
 

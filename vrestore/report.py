@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from vrestore.settings import ONCE
 from vrestore.video.formats import Formats
 
 SHOTS_SHOWN = 12
@@ -30,7 +31,7 @@ class RunOptions:
     start: str | None = None
     end: str | None = None
     deinterlace: bool | None = None
-    resume: bool = False
+    resume: bool = field(default=False, metadata={ONCE: True})
     overwrite: bool = True
     progress: Callable[[Progress], None] | None = None
     formats: Formats = field(default_factory=Formats)

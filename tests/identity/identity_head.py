@@ -97,12 +97,14 @@ class Identity:
         return 100.0 if torch.equal(output, source) else 0.0
 
 
+vrestore.priors.FAMILIES["IdentityPrior"] = "identity_head"  # also where a batch's worker imports the head
+
+
 def install():
-    """Make ``identity`` a head and its prior a family of this process."""
+    """Make ``identity`` a head of this process."""
     import vrestore.cli
 
     sys.modules["identity_head"] = sys.modules[__name__]
-    vrestore.priors.FAMILIES["IdentityPrior"] = "identity_head"
     vrestore.cli.TASKS = {"identity": "identity_head:Identity"}
 
 
