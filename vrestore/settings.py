@@ -81,7 +81,7 @@ def settings_of(*types: type) -> dict[str, Setting]:
 def assemble(config_type: type, values: Mapping[str, Any]) -> Any:
     """A config from checked values by name; other names are left out. ConfigError for one out of its range."""
     hints = get_type_hints(config_type)
-    nested = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    nested = {name: hint for name, hint in hints.items() if isinstance(hint, type) and is_dataclass(hint)}
     own = {name: values[name] for name in settings_of(config_type) if name in values and name in hints}
     return config_type(**own, **{name: assemble(hint, values) for name, hint in nested.items()})
 
