@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+NO_RECORD = {"VRESTORE_IDENTITY_RECORD": "0", "VRESTORE_SR_RECORD": "0"}
+"""Without records beside the outputs: whatever else lies there is then one too many."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Server:
         self._files = tempfile.TemporaryDirectory()
         self._process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("server.py"))], stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **NO_RECORD},
         )  # fmt: skip
         self._unread = b""
         self.answer()

@@ -246,7 +246,10 @@ class Wanted:
             if self.timecode and timecode_of(found, found.streams.video[0]) != self.timecode:
                 lost.append(f"timecode {self.timecode}")
             for words, index, tags, disposition in self.streams:
-                lost += _missing_of_stream(words, tags, disposition, found.streams[index])
+                if index < len(found.streams):
+                    lost += _missing_of_stream(words, tags, disposition, found.streams[index])
+                else:  # a stream of a damaged input, of which no packet could be read
+                    lost.append(words)
         return lost
 
 
