@@ -150,6 +150,10 @@ def test_written_weights_restore_the_same(start, tmp_path):
     expected, found = (judge.restore(m, clip, motion) for m in (model, read))
     assert (found - clip).abs().max() > 1e-3
     assert (found - expected).abs().max() < 2e-2  # restored in bfloat16
+    export(read, tmp_path / "again")
+    for name in ("vae", "unet"):  # where it was loaded from is nobody's business
+        configs = [(tmp_path / folder / name / "config.json").read_text() for folder in ("weights", "again")]
+        assert configs[0] == configs[1]
     prior = find_prior(str(tmp_path / "weights")).load(torch.device("cpu"), torch.float32)
     assert torch.allclose(prior.encode(clip), model.vae.encode(clip), atol=1e-2)
     assert prior.ladder(3).levels == 3

@@ -73,4 +73,5 @@ def test_every_embedded_prior_loads_and_is_finite(name):
     assert latents.shape == (1, source.facts.latent_channels, *(32 // source.facts.spatial_factor,) * 2)
     assert torch.isfinite(latents).all()
     (conditioning,) = prior.conditions([frames[0]])
+    conditioning |= prior.surroundings(None, conditioning, None)
     assert torch.isfinite(prior.decode(latents, {k: v[None] for k, v in conditioning.items()})).all()

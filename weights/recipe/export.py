@@ -20,8 +20,12 @@ def export(model: Restorer, folder: Path) -> None:
     """Write ``folder/model_index.json``, ``folder/vae`` and ``folder/unet``; the model itself stays as it is."""
     folder.mkdir(parents=True, exist_ok=True)
     half = deepcopy(model).cpu().to(torch.float16)
-    half.vae.save_pretrained(folder / "vae")
-    half.unet.save_pretrained(folder / "unet")
+    for network, name in ((half.vae, "vae"), (half.unet, "unet")):
+        network.save_pretrained(folder / name)
+        config = folder / name / "config.json"
+        values = json.loads(config.read_text())
+        values.pop("_name_or_path", None)  # where the weights came from that training started with
+        config.write_text(json.dumps(values, indent=2) + "\n")
     (folder / "model_index.json").write_text(json.dumps(INDEX, indent=2) + "\n")
 
 
