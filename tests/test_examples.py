@@ -49,3 +49,17 @@ def test_exr_to_exr(clips, tmp_path):
     assert [path.name for path in sorted((tmp_path / "out").iterdir())] == [f"shot.{n:04d}.exr" for n in (1, 2, 3)]
     with open_reader(tmp_path / "out" / "shot.%04d.exr") as reader:
         assert [frame.rgb.shape for frame in reader.frames()] == [(3, 256, 384)] * 3
+
+
+def test_folder(clips, tmp_path):
+    (tmp_path / "in" / "day").mkdir(parents=True)
+    clips.write(tmp_path / "in" / "day" / "a.mkv", clips.scene(2, (32, 48)))
+    (tmp_path / "in" / "b.mkv").write_bytes(b"not a video")
+    done = example("folder.py", tmp_path / "in", tmp_path / "out")
+    assert done.returncode == 3, done.stderr
+    assert "b.mkv" in done.stdout
+    assert "not a readable video" in done.stdout
+    info = probe(tmp_path / "out" / "day" / "a.mkv.mov")
+    assert (info.codec, info.frames, info.width, info.height) == ("prores", 2, 96, 64)
+    (tmp_path / "in" / "b.mkv").unlink()
+    assert example("folder.py", tmp_path / "in", tmp_path / "out").returncode == 0
