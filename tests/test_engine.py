@@ -525,6 +525,24 @@ def test_a_failing_mux_leaves_no_output_and_can_be_repeated(head, film, clips, t
     assert left_over(tmp_path) == ["out.mkv"]
 
 
+def test_killed_while_the_job_folder_is_removed(head, film, clips, tmp_path, monkeypatch):
+    """The output is complete by then; the rest of the folder is no job, and the same command with --resume works."""
+
+    def killed(folder, **_):
+        next(folder.glob("segment*")).unlink()
+        raise KeyboardInterrupt
+
+    output = tmp_path / "out.mkv"
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", lambda folder, **kind: killed(folder) if output.exists() else None)
+        with pytest.raises(KeyboardInterrupt):
+            engine.run(head(), film, output)
+    frames, _ = clips.read(output)
+    engine.run(head(), film, output, RunOptions(resume=True))
+    assert np.array_equal(clips.read(output)[0], frames)
+    assert left_over(tmp_path) == ["out.mkv"]
+
+
 def test_unusable_weights_leave_nothing(head, film, tmp_path):
     folder = tmp_path / "bad"
     folder.mkdir()

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -171,7 +172,12 @@ class JobFolder:
             self.remove()
 
     def remove(self) -> None:
-        """Remove the folder: the output is complete."""
+        """Remove the folder: the output is complete.
+
+        `job.json` goes first: what a kill on the way leaves is nothing to go on with, and says so.
+        """
+        with suppress(OSError):
+            (self.path / "job.json").unlink()
         shutil.rmtree(self.path, ignore_errors=True)
 
 

@@ -49,8 +49,8 @@ def killed_runs(server, folder, kills, seed, frames, suffix, tell):
                 count += 1
                 resume = ["--resume"]
                 kept.append(f"{moment_s:.2f}")
-                if output.exists():
-                    wrong.append(f"{suffix}: an output exists after a kill at {moment_s:.2f} s")
+                if output.exists() and material.decoded(output) != reference:
+                    wrong.append(f"{suffix}: an incomplete output exists after a kill at {moment_s:.2f} s")
                 continue
             break
         done = run.wait()
