@@ -13,7 +13,6 @@ from vrestore.priors.embedded_nets import (
     align,
     bounded,
     time_features,
-    warp,
 )
 
 CHANNELS, FRAMES, SIDE = 4, 6, 4
@@ -66,34 +65,6 @@ def test_shapes(vae, unet):
     assert vae.decode(latents, frames, alone(frames)).shape == frames.shape
     assert unet(**inputs(batch=2, time=5)).shape == (2, 5, CHANNELS, SIDE, SIDE)
     assert unet(**inputs(time=1)).shape == (1, 1, CHANNELS, SIDE, SIDE)
-
-
-def test_no_flow_is_the_identity():
-    features = torch.randn(2, 3, 17, 23)
-    assert (warp(features, torch.zeros(2, 2, 17, 23)) - features).abs().max() < 1e-5
-
-
-@given(dx=st.integers(-4, 4), dy=st.integers(-4, 4), height=st.integers(5, 24), width=st.integers(5, 24))
-@settings(max_examples=25, deadline=None)
-def test_whole_pixels_shift_and_edges_repeat(dx, dy, height, width):
-    """Off by a fraction of a pixel that grows towards the edges if corners were aligned."""
-    features = torch.arange(height * width, dtype=torch.float32).reshape(1, 1, height, width)
-    flow = torch.tensor([dx, dy], dtype=torch.float32)[None, :, None, None].expand(1, 2, height, width)
-    rows = (torch.arange(height) + dy).clamp(0, height - 1)
-    columns = (torch.arange(width) + dx).clamp(0, width - 1)
-    expected = features[:, :, rows][..., columns]
-    assert (warp(features, flow) - expected).abs().max() < 1e-5 * height * width
-
-
-def test_half_pixels_interpolate():
-    ramp = torch.arange(10.0).expand(1, 1, 10, 10)
-    flow = torch.zeros(1, 2, 10, 10)
-    flow[:, 0] = 0.5
-    assert torch.allclose(warp(ramp, flow)[..., :-1], ramp[..., :-1] + 0.5, atol=1e-5)
-
-
-def test_warp_keeps_the_precision_of_features():
-    assert warp(torch.rand(1, 1, 4, 4).bfloat16(), torch.zeros(1, 2, 4, 4)).dtype == torch.bfloat16
 
 
 def test_mixing_starts_as_the_identity():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from vrestore.priors.embedded_nets import warp
+from vrestore.flow import warp
 from vrestore.priors.motion import FLOW_FACTOR, PER_LATENT, flow_picture, motion_between, motions, no_motion
 
 HEIGHT, WIDTH = 96, 128

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vrestore.degradation import Resize, to_uint8
-from vrestore.priors.embedded_nets import warp
+from vrestore.flow import warp
 from vrestore.weights.recipe import pool as recipe
 from vrestore.weights.recipe.pool import Pool, batch_at, build_pool, clip_motion, degrade_clean, degrade_real, enlarge
 from vrestore.weights.recipe.world import TextureBank, WorldConfig, footage_clips, render_clip

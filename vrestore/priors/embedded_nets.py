@@ -16,6 +16,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vrestore.flow import warp
 from vrestore.shapes import Frames, Latents, Times, Windows
 
 LATENT_FACTOR = 8
@@ -128,17 +129,6 @@ def time_features(times: Tensor, size: int = 64) -> Tensor:
     frequencies = torch.exp(torch.linspace(0, math.log(1000), size // 2, device=times.device))
     angles = times.float()[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], dim=1)
-
-
-def warp(features: Tensor, flow: Tensor) -> Tensor:
-    """Backward warp, out[y, x] = features[y + dy, x + dx], edges repeated: (n, c, h, w) by (n, 2, h, w) in pixels."""
-    h, w = features.shape[-2:]
-    y = torch.arange(h, device=flow.device, dtype=torch.float32)
-    x = torch.arange(w, device=flow.device, dtype=torch.float32)
-    grid_x = (2 * (x + flow[:, 0].float()) + 1) / w - 1  # align_corners=False: pixel centres lie at (2 i + 1) / n - 1
-    grid_y = (2 * (y[:, None] + flow[:, 1].float()) + 1) / h - 1
-    grid = torch.stack([grid_x, grid_y], dim=-1)
-    return F.grid_sample(features.float(), grid, padding_mode="border", align_corners=False).to(features.dtype)
 
 
 def brought(neighbour: Frames, here: Frames, field: Field) -> Frames:
