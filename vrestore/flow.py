@@ -105,6 +105,9 @@ class Between:
     to_left: Flow
     """Flow from the picture to the left frame, in pixels."""
     to_right: Flow
+    seen_left: Tensor
+    """(1, 1, height, width) in [0, 1]: whether the left frame shows the place."""
+    seen_right: Tensor
     share: Tensor
     """(1, 1, height, width): share of the left frame in the blend."""
     agreement: Tensor
@@ -127,7 +130,7 @@ def between(left: Frame, right: Frame, flows: FlowPair, time: float) -> Between:
     blend = share * brought[0] + (1 - share) * brought[1]
     error = (brought[0] - brought[1]).abs().mean(1, keepdim=True)
     agreement = torch.exp(-error / DOUBT) * seen[0].minimum(seen[1])
-    return Between(blend, *brought, to_left, to_right, share, agreement)
+    return Between(blend, *brought, to_left, to_right, *seen, share, agreement)
 
 
 def _towards(left: Tensor, right: Tensor, flows: FlowPair, time: float) -> tuple[Tensor, Tensor]:

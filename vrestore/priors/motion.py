@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from vrestore.flow import SMALLEST, FlowArray, Luma, dense, luma8, visible
+from vrestore.flow import SMALLEST, Between, FlowArray, Luma, dense, luma8, visible
 from vrestore.shapes import Frame
 
 FLOW_FACTOR = 2
@@ -55,3 +55,15 @@ def motions(pictures: Iterable[Luma]) -> Iterator[Tensor]:
         yield torch.cat([to_previous, to_next])
         here, to_previous = following, back
     yield torch.cat([to_previous, no_motion(here)])
+
+
+def motion_of_between(made: Between) -> Tensor:
+    """Motion of a picture between two frames to both of them, (6, h, w) at latent size, sides multiples of 8."""
+    size = FLOW_FACTOR * PER_LATENT
+    fields = [made.to_left / size, made.seen_left, made.to_right / size, made.seen_right]
+    return F.avg_pool2d(torch.cat(fields, dim=1), size)[0]
+
+
+def aligned_between(made: Between) -> Tensor:
+    """What the two frames, brought to the time between them, show differently from their blend: (6, height, width)."""
+    return torch.cat([made.from_left - made.blend, made.from_right - made.blend], dim=1)[0]
