@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from vrestore.priors.embedded_nets import BridgeVideoDenoiser, GuidedAutoencoder
-from vrestore.weights.recipe.pool import Pool, PoolConfig, build_pool
+from vrestore.weights.recipe.diets import DIETS
+from vrestore.weights.recipe.pool import PoolConfig, build_pool, open_pool
 from vrestore.weights.recipe.train import Restorer
 
 POOL = PoolConfig(clips=2, size=64, frames=6, seed=3)
@@ -35,7 +36,7 @@ def pool_config():
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory):
-    """A data folder: two photographs, and soft footage of one pool clip at twice the size."""
+    """A data folder: two photographs, and soft footage at twice the size, two frames longer than a pool's clip."""
     folder = tmp_path_factory.mktemp("data")
     (folder / "stills").mkdir()
     (folder / "clips").mkdir()
@@ -43,21 +44,29 @@ def data(tmp_path_factory):
         cv2.imwrite(str(folder / "stills" / f"{seed}.png"), photograph(seed, 240, 320))
     narrow = photograph(9, POOL.size, POOL.size + 32)
     wide = cv2.resize(narrow, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
-    views = [wide[:, 4 * i : 4 * i + 2 * POOL.size].copy() for i in range(POOL.frames)]
+    views = [wide[:, 4 * i : 4 * i + 2 * POOL.size].copy() for i in range(POOL.frames + 2)]
     write_video(folder / "clips" / "footage.mp4", views)
     return folder
 
 
 @pytest.fixture(scope="session")
-def pool_folder(data, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pool")
-    build_pool(folder, data, POOL, 0, lambda line: None)
-    return folder
+def pool_folders(data, tmp_path_factory):
+    """A tiny pool of every diet."""
+    folders = {}
+    for name, diet in DIETS.items():
+        folders[name] = tmp_path_factory.mktemp(name)
+        build_pool(folders[name], data, diet, POOL, 0, lambda line: None)
+    return folders
+
+
+@pytest.fixture(scope="session")
+def pool_folder(pool_folders):
+    return pool_folders["restoration"]
 
 
 @pytest.fixture
 def pool(pool_folder):
-    return Pool.open(pool_folder)
+    return open_pool(pool_folder)
 
 
 @pytest.fixture

@@ -11,8 +11,10 @@ from torch import nn
 from vrestore.errors import ConfigError
 from vrestore.priors import find_prior
 from vrestore.weights.recipe import judge, train
+from vrestore.weights.recipe.batch import Batch
+from vrestore.weights.recipe.diets import DIETS
 from vrestore.weights.recipe.export import export, load
-from vrestore.weights.recipe.pool import batch_at
+from vrestore.weights.recipe.pool import batch_at, open_pool
 from vrestore.weights.recipe.train import TrainConfig, Trainer, bridge_times, learning_rate, losses
 
 CONFIG = TrainConfig(steps=4, decay=2, warmup=2, opening=1, crop=32, one_step=0.5)
@@ -98,7 +100,7 @@ def test_losses_of_new_networks_are_known(pool, build):
     model = build()
     nn.init.zeros_(model.vae.head[-2].weight)
     nn.init.zeros_(model.vae.head[-2].bias)
-    batch = batch_at(pool, 0, 0, 32, 0.45)
+    batch = batch_at(pool, DIETS["restoration"], 0, 0, 32, 0.45)
     error = (batch.degraded - batch.sharp).abs()
     with torch.no_grad():
         found = losses(model, batch, CONFIG, torch.Generator().manual_seed(0), step=1)
@@ -108,9 +110,23 @@ def test_losses_of_new_networks_are_known(pool, build):
     assert found["latent"].item() == pytest.approx((clean - start).square().mean().item(), rel=1e-4)
 
 
+@pytest.mark.parametrize("name", ["deblurring", "interpolation"])
+def test_keys_teach_nothing(name, pool_folders, build):
+    """A loss over all but the keys; where the networks correct nothing, it is the error of what they start from."""
+    model = build()
+    nn.init.zeros_(model.vae.head[-2].weight)
+    nn.init.zeros_(model.vae.head[-2].bias)
+    batch = batch_at(open_pool(pool_folders[name]), DIETS[name], 0, 0, 32, 0.45)
+    wanted = [i for i in range(batch.sharp.shape[1]) if i not in batch.keys]
+    error = (batch.degraded - batch.sharp)[:, wanted].abs().mean().item()
+    with torch.no_grad():
+        found = losses(model, batch, CONFIG, torch.Generator().manual_seed(0), step=1)
+    assert found["restored"].item() == pytest.approx(error, rel=1e-5)
+
+
 def test_one_batch_can_be_learned(pool, build):
     model = build()
-    batch = batch_at(pool, 1, 0, 32, 1.0)
+    batch = batch_at(pool, DIETS["restoration"], 1, 0, 32, 1.0)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
     bicubic = (batch.degraded - batch.sharp).abs().mean().item()
     for _ in range(40):
@@ -146,8 +162,9 @@ def test_written_weights_restore_the_same(start, tmp_path):
     read = load(tmp_path / "weights")
     assert weights(read).dtype == torch.float32
     assert torch.allclose(weights(read), before, rtol=1e-3, atol=1e-6)
-    clip, motion = torch.rand(3, 3, 32, 32), torch.zeros(3, 6, 4, 4)
-    expected, found = (judge.restore(m, clip, motion) for m in (model, read))
+    clip = torch.rand(3, 3, 32, 32)
+    batch = Batch(clip[None], clip[None], torch.zeros(1, 3, 6, 4, 4))
+    expected, found = (judge.restore(m, batch) for m in (model, read))
     assert (found - clip).abs().max() > 1e-3
     assert (found - expected).abs().max() < 2e-2  # restored in bfloat16
     export(read, tmp_path / "again")
@@ -183,8 +200,10 @@ def test_judging_no_correction_is_bicubic(build, tmp_path):
     model = build().eval()
     nn.init.zeros_(model.vae.head[-2].weight)
     nn.init.zeros_(model.vae.head[-2].bias)
-    line = judge.judge(model, clips)
-    assert line.count("(+0.00 over bicubic, worst sequence +0.00)") == 2
+    for name, diet in DIETS.items():
+        tests = diet.tests({key: torch.cat([clip, clip.flip(0)[1:]]) for key, clip in clips.items()})
+        line = judge.judge(model, tests)
+        assert line.count("(+0.00, worst +0.00)") == len(tests) > 0, f"{name}: {line}"
 
 
 def test_a_run_goes_on_only_as_it_was(start, tmp_path):

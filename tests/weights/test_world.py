@@ -6,17 +6,10 @@ import pytest
 import torch
 
 from vrestore.errors import ConfigError
-from vrestore.weights.recipe import world
-from vrestore.weights.recipe.world import (
-    SUB_FRAMES,
-    TextureBank,
-    WorldConfig,
-    expose,
-    footage_clips,
-    render_clip,
-    render_scene,
-    sub_frame_times,
-)
+from vrestore.weights.recipe import footage, world
+from vrestore.weights.recipe.footage import footage_clips
+from vrestore.weights.recipe.textures import KINDS, TextureBank
+from vrestore.weights.recipe.world import WorldConfig, expose, instants, render_exposed, render_scene
 
 SMALL = WorldConfig(size=32, frames=4)
 
@@ -26,20 +19,21 @@ def bank(data):
     return TextureBank(data / "stills")
 
 
-def render(bank, seed, config=SMALL):
-    return render_clip(np.random.default_rng(seed), bank, config)
+def render(bank, seed, shutter=0.0, sub=1):
+    return render_exposed(np.random.default_rng(seed), bank, SMALL, shutter, sub)
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_a_clip_depends_on_the_seed(bank, seed):
-    clip = render(bank, seed)
-    assert clip.shape == (4, 3, 32, 32)
-    assert clip.dtype == torch.float32
-    assert clip.min() >= 0  # false for a value that is not a number, too
-    assert clip.max() <= 1
+    sharp, exposed = render(bank, seed, 0.5, 3)
+    for clip in (sharp, exposed):
+        assert clip.shape == (4, 3, 32, 32)
+        assert clip.dtype == torch.float32
+        assert clip.min() >= 0  # false for a value that is not a number, too
+        assert clip.max() <= 1
     torch.rand(1)
-    assert torch.equal(render(bank, seed), clip)
-    assert not torch.equal(render(bank, seed + 100), clip)
+    assert torch.equal(render(bank, seed, 0.5, 3)[1], exposed)
+    assert not torch.equal(render(bank, seed + 100, 0.5, 3)[1], exposed)
 
 
 def test_things_move_smoothly(bank):
@@ -55,11 +49,11 @@ def test_things_move_smoothly(bank):
     assert np.mean(far) > 20 * np.mean(near)
 
 
-def test_sub_frames_lie_evenly_around_each_frame():
-    times = sub_frame_times(4, 0.6, 3).reshape(4, 3)
-    np.testing.assert_allclose(times.mean(1), np.arange(4) - 2, atol=1e-12)
+def test_instants_lie_evenly_around_each_frame():
+    times = instants(4, 0.6, 3).reshape(4, 3)
+    np.testing.assert_allclose(times.mean(1), np.arange(4) - 1.5, atol=1e-12)
     np.testing.assert_allclose(np.diff(times, axis=1), 0.2)
-    np.testing.assert_allclose(sub_frame_times(2, 0.0, 1), [-1, 0])
+    np.testing.assert_allclose(instants(2, 0.0, 1), [-0.5, 0.5])
 
 
 def test_exposure_is_the_mean_in_linear_light():
@@ -73,31 +67,67 @@ def test_exposure_is_the_mean_in_linear_light():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_blurred_clip_is_the_exposure_of_its_scene(bank, seed):
-    blurred = render(bank, seed, WorldConfig(size=32, frames=4, blurred=1.0))
-    rng = np.random.default_rng(seed)
-    rng.random()  # whether to blur
-    times = sub_frame_times(4, rng.uniform(0.15, 0.8), SUB_FRAMES)
-    pictures = render_scene(rng, bank, SMALL, times)
-    assert torch.equal(blurred, expose(pictures, SUB_FRAMES).clamp(0, 1))
+def test_an_exposed_clip_is_the_light_of_its_scene(bank, seed):
+    """At any shutter the scene is the same: its sharp instants do not change."""
+    pictures = render_scene(np.random.default_rng(seed), bank, SMALL, instants(4, 0.7, 5))
+    sharp, exposed = render(bank, seed, 0.7, 5)
+    assert torch.equal(exposed, expose(pictures, 5).clamp(0, 1))
+    still, same = render(bank, seed)
+    assert torch.allclose(sharp, still, atol=1e-5)
+    assert torch.allclose(same, still, atol=1e-5)
 
 
-def test_a_sharp_clip_is_its_scene(bank):
-    rng = np.random.default_rng(5)
-    rng.random()
-    scene = render_scene(rng, bank, SMALL, sub_frame_times(4, 0.0, 1))
-    assert torch.equal(render(bank, 5, WorldConfig(size=32, frames=4, blurred=0.0)), scene.clamp(0, 1))
+def test_highlights_outshine_white_and_leave_streaks(bank, monkeypatch):
+    monkeypatch.setattr(world, "HIGHLIGHTS", 1.0)
+    seed = next(s for s in range(50) if render_scene(np.random.default_rng(s), bank, SMALL, np.zeros(1)).max() > 1.2)
+    assert render_scene(np.random.default_rng(seed), bank, SMALL, np.zeros(1)).max() <= world.BRIGHTEST
+
+
+def test_a_held_camera_shakes(bank, monkeypatch):
+    """Its path bends where an unshaken camera's does not."""
+    monkeypatch.setattr(world, "SHAKEN", 1.0)
+    shaken = [
+        world._shaken(np.random.default_rng(s), world._motion(np.random.default_rng(s), 2.0, 0.0), 2.0)
+        for s in range(9)
+    ]
+    still = [world._motion(np.random.default_rng(s), 2.0, 0.0) for s in range(9)]
+    times = np.linspace(-2, 2, 41)
+
+    def bend(motion):
+        place = motion.inverse(times)[:, :, 2]
+        return np.abs(np.diff(place, 2, axis=0)).mean()
+
+    assert np.mean([bend(m) for m in shaken]) > 5 * np.mean([bend(m) for m in still])
+
+
+def test_some_shapes_are_thin():
+    filled = [float(world._shape(np.random.default_rng(s), 60, 25.0).mean()) for s in range(60)]
+    assert min(filled) < 0.06
+    assert max(filled) > 0.3
 
 
 @pytest.mark.parametrize("size", [20, 100, 170])
 def test_textures_fill_their_size(bank, size):
     rng = np.random.default_rng(0)
-    for _ in range(40):  # every kind
+    for _ in range(60):  # every kind
         texture = bank.sample(rng, size)
         assert texture.shape == (3, size, size)
         assert texture.dtype == torch.float32
         assert texture.min() >= 0
         assert texture.max() <= 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_texture_is_made(bank, kind, monkeypatch):
+    monkeypatch.setitem(KINDS, kind, 1.0)
+    for other in set(KINDS) - {kind}:
+        monkeypatch.setitem(KINDS, other, 0.0)
+    textures = [bank.sample(np.random.default_rng(s), 64) for s in range(4)]
+    assert all(t.shape == (3, 64, 64) for t in textures)
+    assert max(float(t.std()) for t in textures) > 0.05
+    if kind == "repeated":
+        periods = [any(torch.equal(t[..., p:], t[..., :-p]) for p in range(4, 32)) for t in textures]
+        assert all(periods)
 
 
 def test_small_photographs_are_mirrored(tmp_path):
@@ -116,8 +146,8 @@ def test_no_photographs_are_refused(tmp_path):
 
 def test_soft_footage_is_reduced(data):
     """It is as good as 64 pixels high, so it is made 64 pixels high; it pans 4 pixels a frame, twice as large."""
-    (clip,) = footage_clips(data / "clips", WorldConfig(size=64, frames=6))
-    assert clip.shape == (6, 64, 64, 3)
+    (clip,) = footage_clips(data / "clips", 8, 64)
+    assert clip.shape == (8, 64, 64, 3)
     assert clip.dtype == np.uint8
     moved = np.abs(clip[1, :, :-2].astype(int) - clip[0, :, 2:]).mean()
     assert moved < 3 < np.abs(clip[1].astype(int) - clip[0]).mean()
@@ -129,18 +159,18 @@ def noisy(frames, height, width):
 
 def test_sharp_footage_is_covered_by_crops_of_itself():
     frames = noisy(6, 64, 100)
-    assert world._sharp_enough(frames, 64) is frames
-    crops = world._crops(frames, 64)
+    assert footage._sharp_enough(frames, 64) is frames
+    crops = footage._crops(frames, 64)
     assert [crop.shape for crop in crops] == [(6, 64, 64, 3)] * 2
     assert np.array_equal(crops[0], np.stack(frames)[:, :, :64])
     assert np.array_equal(crops[1], np.stack(frames)[:, :, 36:])
 
 
 def test_large_footage_is_halved():
-    assert world._sharp_enough(noisy(1, 150, 200), 64)[0].shape == (75, 100, 3)
+    assert footage._sharp_enough(noisy(1, 150, 200), 64)[0].shape == (75, 100, 3)
 
 
 def test_footage_without_enough_frames_or_pixels_is_left_out(data, tmp_path):
-    assert len(footage_clips(data / "clips", WorldConfig(size=64, frames=7))) == 0
-    assert len(footage_clips(data / "clips", WorldConfig(size=160, frames=6))) == 0
-    assert len(footage_clips(tmp_path, SMALL)) == 0
+    assert len(footage_clips(data / "clips", 9, 64)) == 0
+    assert len(footage_clips(data / "clips", 6, 160)) == 0
+    assert len(footage_clips(tmp_path, 4, 32)) == 0

@@ -1,8 +1,8 @@
 """The recipe as commands: `python -m vrestore.weights.recipe pool | train | judge`.
 
-pool   DATA POOL          render and degrade the training pool from DATA/stills and DATA/clips
-train  POOL RUN           train (or go on), then write the weights in diffusers' layout to RUN/weights
-judge  WEIGHTS SEQUENCES  PSNR-Y on folders of real frames
+pool   DIET DATA POOL          make the training pool of a diet from DATA/stills and DATA/clips
+train  POOL RUN                train (or go on), then write the weights in diffusers' layout to RUN/weights
+judge  DIET WEIGHTS SEQUENCES  PSNR-Y on folders of real frames
 """
 
 import json
@@ -14,12 +14,14 @@ import click
 import torch
 
 from vrestore.weights.recipe import judge as judging
+from vrestore.weights.recipe.diets import DIETS
 from vrestore.weights.recipe.export import export, load
-from vrestore.weights.recipe.pool import PoolConfig, build_pool
+from vrestore.weights.recipe.pool import PoolConfig, build_pool, pool_diet
 from vrestore.weights.recipe.train import TrainConfig, Trainer, train
 
 log = logging.getLogger("vrestore.recipe")
-FRAMES, SIZE = 6, (256, 448)
+FRAMES, SIZE = 7, (256, 448)
+DIET = click.Choice(list(DIETS))
 
 
 @click.group(help=__doc__)
@@ -30,14 +32,16 @@ def main(threads: int) -> None:
 
 
 @main.command()
+@click.argument("diet", type=DIET)
 @click.argument("data", type=click.Path(exists=True, path_type=Path))
 @click.argument("pool", type=click.Path(path_type=Path))
 @click.option("--clips", default=PoolConfig.clips, show_default=True)
+@click.option("--size", default=PoolConfig.size, show_default=True, help="Side of the clips, in pixels.")
 @click.option("--seed", default=PoolConfig.seed, show_default=True)
 @click.option("--jobs", default=2, show_default=True)
-def pool(data: Path, pool: Path, clips: int, seed: int, jobs: int) -> None:
+def pool(diet: str, data: Path, pool: Path, clips: int, size: int, seed: int, jobs: int) -> None:
     """Render and degrade the training pool."""
-    build_pool(pool, data, PoolConfig(clips=clips, seed=seed), jobs, log.info)
+    build_pool(pool, data, DIETS[diet], PoolConfig(clips=clips, size=size, seed=seed), jobs, log.info)
 
 
 @main.command("train")
@@ -63,6 +67,7 @@ def train_command(
 ) -> None:
     """Train, or go on with what RUN holds; then export."""
     clips = judging.load_sequences(sequences, FRAMES, SIZE) if sequences else {}
+    tests = DIETS[pool_diet(pool)].tests(clips)
     at_end = min(clean, TrainConfig.clean_at_end)
     config = replace(TrainConfig(), steps=steps, decay=decay, seed=seed, clean=clean, clean_at_end=at_end)
     if start is None:
@@ -70,17 +75,18 @@ def train_command(
     else:
         trainer = Trainer(pool, run, replace(config, opening=0), device, lambda: load(start).train())
     log.info("from step %d", trainer.step)
-    model = train(trainer, log.info, lambda m: judging.judge(m, clips) if clips else "")
+    model = train(trainer, log.info, lambda m: judging.judge(m, tests))
     export(model, run / "weights")
 
 
 @main.command("judge")
+@click.argument("diet", type=DIET)
 @click.argument("weights", type=click.Path(exists=True, path_type=Path))
 @click.argument("sequences", type=click.Path(exists=True, path_type=Path))
-def judge_command(weights: Path, sequences: Path) -> None:
-    """PSNR-Y of one-step restoration on folders of real frames."""
-    clips = judging.load_sequences(sequences, FRAMES, SIZE)
-    click.echo(json.dumps({"psnr_y": judging.judge(load(weights), clips)}))
+def judge_command(diet: str, weights: Path, sequences: Path) -> None:
+    """PSNR-Y of one step on folders of real frames."""
+    tests = DIETS[diet].tests(judging.load_sequences(sequences, FRAMES, SIZE))
+    click.echo(json.dumps({"psnr_y": judging.judge(load(weights), tests)}))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -17,14 +17,9 @@ import torch
 from torch import Tensor
 
 from vrestore.errors import ConfigError
-from vrestore.priors.motion import flow_picture, motions
+from vrestore.weights.recipe.batch import Batch
 from vrestore.weights.recipe.footage import footage_clips
-from vrestore.weights.recipe.textures import FLAT, TextureBank
-
-MOTION_UNIT = 64.0
-"""Motion is stored as int16 in this fraction of a latent pixel."""
-LATENT = 8
-"""Pixels of a latent pixel: crops lie on their grid."""
+from vrestore.weights.recipe.textures import TextureBank
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -40,27 +35,12 @@ class PoolConfig:
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class Batch:
-    """What a training step sees.
-
-    ``sharp`` and ``degraded`` (b, t, 3, h, w) in [0, 1]; ``motion`` (b, t, 6, h / 8, w / 8) in latent pixels;
-    ``aligned`` (b, t, 6, h, w): what the decoder sees of the neighbours, None where it follows from the others;
-    ``keys``: frames of a window that are given clean, nothing is learned of them.
-    """
-
-    sharp: Tensor
-    degraded: Tensor
-    motion: Tensor
-    aligned: Tensor | None = None
-    keys: tuple[int, ...] = ()
-
-
+@runtime_checkable
 class Diet(Protocol):
     """How clips for one head are made, and how batches are drawn of them."""
 
-    name: str
-    footage_frames: int
+    name: ClassVar[str]
+    footage_frames: ClassVar[int]
     """Frames of a crop of footage that a clip is made of, beyond the clip's own."""
 
     def shapes(self, config: PoolConfig) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -95,48 +75,6 @@ def pool_diet(folder: Path) -> str:
     if not (folder / "pool.json").is_file():
         raise ConfigError(f"no pool in {folder}; make one first")
     return str(json.loads((folder / "pool.json").read_text())["diet"])
-
-
-def packed_motion(motion: Tensor) -> np.ndarray:
-    """Motion in latent pixels as the pool stores it."""
-    return (motion * MOTION_UNIT).round().clamp(-32000, 32000).to(torch.int16).numpy()
-
-
-def unpacked_motion(stored: np.ndarray) -> Tensor:
-    """Motion in latent pixels from what the pool stores."""
-    return torch.from_numpy(stored.copy()).float() / MOTION_UNIT
-
-
-def clip_motion(degraded: Tensor) -> Tensor:
-    """Motion of a clip (t, 3, h, w) to both neighbours: (t, 6, h / 8, w / 8)."""
-    return torch.stack(list(motions(flow_picture(frame) for frame in degraded)))
-
-
-def unit(stored: np.ndarray) -> Tensor:
-    """8-bit pictures in [0, 1]."""
-    return torch.from_numpy(stored.copy()).float() / 255
-
-
-def frames_of(clip: np.ndarray) -> Tensor:
-    """Footage (t, h, w, 3) uint8 as frames (t, 3, h, w) in [0, 1]."""
-    return torch.from_numpy(clip).permute(0, 3, 1, 2).float() / 255
-
-
-def crop_window(pictures: np.ndarray, rng: np.random.Generator, crop: int) -> tuple[slice, slice]:
-    """A window on the grid of latent pixels, anywhere in the pictures (..., size, size)."""
-    y, x = (int(v) * LATENT for v in rng.integers((pictures.shape[-1] - crop) // LATENT + 1, size=2))
-    return slice(y, y + crop), slice(x, x + crop)
-
-
-def coarse(window: tuple[slice, slice]) -> tuple[slice, slice]:
-    """A window of pixels in latent pixels."""
-    rows, columns = (slice(part.start // LATENT, part.stop // LATENT) for part in window)
-    return rows, columns
-
-
-def flat(picture: np.ndarray) -> bool:
-    """Whether an 8-bit picture holds nothing to learn."""
-    return bool(picture[..., ::2, ::2].std() < FLAT)
 
 
 @dataclass(frozen=True)
@@ -178,18 +116,16 @@ def _fill(index: int) -> int:
     return index
 
 
-def _in_processes(jobs: int, count: int, *prepared: object) -> Iterator[int]:
+def _in_processes(jobs: int, count: int, prepared: tuple[Path, Path, Diet, PoolConfig]) -> Iterator[int]:
     if jobs == 0:
-        _prepare(*prepared)  # type: ignore[arg-type]
+        _prepare(*prepared)
         yield from map(_fill, range(count))
         return
     with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_prepare, initargs=prepared) as workers:
         yield from workers.map(_fill, range(count), chunksize=4)
 
 
-def build_pool(
-    folder: Path, data: Path, diet: Diet, config: PoolConfig, jobs: int, say: Callable[[str], None]
-) -> None:
+def build_pool(folder: Path, data: Path, diet: Diet, config: PoolConfig, jobs: int, say: Callable[[str], None]) -> None:
     """Make the clips of a diet in ``folder`` from ``data/stills`` and ``data/clips``; footage fills the tail.
 
     ``jobs``: processes that render; 0 renders in this one, with a single thread of torch and OpenCV.
@@ -203,7 +139,7 @@ def build_pool(
             file.truncate(int(np.prod(shape)) * np.dtype(kind).itemsize)
     facts = {"diet": diet.name, "config": asdict(config), "footage": footage, "shapes": shapes}
     (folder / "pool.json").write_text(json.dumps(facts))
-    for done in _in_processes(jobs, count, folder, data, diet, config):
+    for done in _in_processes(jobs, count, (folder, data, diet, config)):
         if done % 50 == 0:
             say(f"made {done} of {count}")
     say(f"pool of {count} clips, {footage} of them footage")
@@ -212,36 +148,3 @@ def build_pool(
 def batch_at(pool: Arrays, diet: Diet, seed: int, step: int, crop: int, clean: float) -> Batch:
     """The batch of a step: a function of its arguments alone."""
     return diet.draw(pool, np.random.default_rng([seed, step]), crop, clean)
-
-
-def augmented(batch: Batch, choose: np.ndarray) -> Batch:
-    """Mirrored in x, mirrored in y, transposed, reversed in time: pictures and motion alike. ``choose``: four flags."""
-    mirror_x, mirror_y, transpose, reverse = choose
-    pictures, motion = [batch.sharp, batch.degraded, batch.aligned], batch.motion
-    for flag, dim, channels in ((mirror_x, -1, [0, 3]), (mirror_y, -2, [1, 4])):
-        if flag:
-            pictures, motion = [None if p is None else p.flip(dim) for p in pictures], motion.flip(dim)
-            motion[:, :, channels] *= -1
-    if transpose:
-        pictures = [None if p is None else p.transpose(-1, -2) for p in pictures]
-        motion = motion.transpose(-1, -2)[:, :, [1, 0, 2, 4, 3, 5]]
-    if reverse:  # what was earlier is later now
-        sharp, degraded, aligned = (None if p is None else p.flip(1) for p in pictures)
-        pictures = [sharp, degraded, None if aligned is None else aligned[:, :, [3, 4, 5, 0, 1, 2]]]
-        motion = motion.flip(1)[:, :, [3, 4, 5, 0, 1, 2]]
-    sharp, degraded, aligned = pictures
-    assert sharp is not None and degraded is not None
-    last = sharp.shape[1] - 1
-    return Batch(sharp, degraded, motion, aligned, tuple(sorted(last - k for k in batch.keys)) if reverse else batch.keys)
-
-
-def joined(parts: Sequence[Batch]) -> Batch:
-    """Batches of one clip each as one."""
-    aligned = [p.aligned for p in parts if p.aligned is not None]
-    return Batch(
-        torch.cat([p.sharp for p in parts]),
-        torch.cat([p.degraded for p in parts]),
-        torch.cat([p.motion for p in parts]),
-        torch.cat(aligned) if aligned else None,
-        parts[0].keys,
-    )

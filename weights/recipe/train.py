@@ -17,7 +17,9 @@ from torch import Tensor, nn
 
 from vrestore.errors import ConfigError
 from vrestore.priors.embedded_nets import BridgeVideoDenoiser, GuidedAutoencoder, align
-from vrestore.weights.recipe.pool import Batch, Pool, batch_at
+from vrestore.weights.recipe.batch import Batch
+from vrestore.weights.recipe.diets import DIETS
+from vrestore.weights.recipe.pool import batch_at, open_pool, pool_diet
 
 REPORT_EVERY, JUDGE_EVERY, SAVE_EVERY_S = 100, 1000, 240
 GRADIENT_BOUND = 0.3
@@ -96,27 +98,31 @@ def deviation(error: Tensor, decaying: bool) -> Tensor:
 def losses(
     model: Restorer, batch: Batch, config: TrainConfig, generator: torch.Generator, step: int
 ) -> dict[str, Tensor]:
-    """The three losses of one batch, as they are at a step."""
-    opening = step < config.opening
-    clips, frames = batch.sharp.shape[:2]
-    sharp, degraded = batch.sharp.flatten(0, 1), batch.degraded.flatten(0, 1)
-    clean = model.vae.encode(sharp)
-    start = model.vae.encode(degraded).detach()  # else the encoder learns to tell sharp from degraded no more
-    times = bridge_times((clips, frames), config.one_step, generator).to(sharp.device)
+    """The three losses of one batch, as they are at a step. Keys count for nothing: they are given."""
+    opening, (clips, frames) = step < config.opening, batch.sharp.shape[:2]
+    wanted = [i for i in range(frames) if i not in batch.keys]
+    clean = model.vae.encode(batch.sharp.flatten(0, 1))
+    start = model.vae.encode(batch.degraded.flatten(0, 1)).detach()  # else it learns to tell them apart no more
+    times = bridge_times((clips, frames), config.one_step, generator).to(batch.sharp.device)
+    times[:, list(batch.keys)] = 0
     t = times.flatten()[:, None, None, None]
-    noise = torch.randn(start.shape, generator=generator).to(sharp.device)
+    noise = torch.randn(start.shape, generator=generator).to(start.device)
     sigma = model.unet.config.bridge_noise
     place = ((1 - t) * clean + t * start + sigma * (t * (1 - t)).sqrt() * noise).detach()  # Brownian bridge
-    found = start
+    found, clean, place = (z.unflatten(0, (clips, frames)) for z in (start, clean, place))
     if not opening:
-        latents, degraded_latents = (z.unflatten(0, (clips, frames)) for z in (place, start))
-        found = model.unet(latents, times, degraded_latents, batch.degraded, batch.motion).flatten(0, 1)
+        found = model.unet(place, times, found, batch.degraded, batch.motion)
+    beside = batch.aligned
+    if beside is None:
+        beside = align(batch.degraded, batch.motion).unflatten(0, (clips, frames))
+    sharp, degraded, beside, found, clean = (
+        part[:, wanted].flatten(0, 1) for part in (batch.sharp, batch.degraded, beside, found, clean)
+    )
     some = slice(0, len(sharp), 1 if opening else 3)
-    aligned = align(batch.degraded, batch.motion)
-    restored = model.vae.decode(found, degraded, aligned).float()
-    rebuilt = model.vae.decode(clean[some], degraded[some], aligned[some]).float()
+    restored = model.vae.decode(found, degraded, beside).float()
+    rebuilt = model.vae.decode(clean[some], degraded[some], beside[some]).float()
     return {
-        "restored": deviation((restored - sharp).unflatten(0, (clips, frames)), config.decaying(step)),
+        "restored": deviation((restored - sharp).unflatten(0, (clips, len(wanted))), config.decaying(step)),
         "rebuilt": (rebuilt - sharp[some]).abs().mean(),
         "latent": (found - clean.detach()).float().square().mean(),
     }
@@ -142,13 +148,12 @@ class Trainer:
         folder.mkdir(parents=True, exist_ok=True)
         if self._state.exists():
             self._resume()
-        self._pool = Pool.open(pool)
+        self._pool, self._diet = open_pool(pool), DIETS[pool_diet(pool)]
 
     def advance(self) -> dict[str, float]:
         """One step of the optimiser; the losses before it."""
         config, clean = self.config, self.config.clean_share(self.step)
-        batch = batch_at(self._pool, config.seed, self.step, config.crop, clean)
-        batch = Batch(*(t.to(self.device) for t in (batch.sharp, batch.degraded, batch.motion)))
+        batch = batch_at(self._pool, self._diet, config.seed, self.step, config.crop, clean).to(self.device)
         seed = int(np.random.SeedSequence([config.seed, self.step]).generate_state(1)[0])
         for group in self._optimiser.param_groups:
             group["lr"] = learning_rate(self.step, config)

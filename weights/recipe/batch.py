@@ -1,0 +1,115 @@
+"""What a training step sees, and the small change that pools keep it in."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vrestore.priors.motion import flow_picture, motions
+from vrestore.weights.recipe.textures import FLAT
+
+MOTION_UNIT = 64.0
+"""Motion is stored as int16 in this fraction of a latent pixel."""
+LATENT = 8
+"""Pixels of a latent pixel: crops lie on their grid."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a training step sees.
+
+    ``sharp`` and ``degraded`` (b, t, 3, h, w) in [0, 1]; ``motion`` (b, t, 6, h / 8, w / 8) in latent pixels;
+    ``aligned`` (b, t, 6, h, w): what the decoder sees of the neighbours, None where it follows from the others;
+    ``keys``: frames of a window that are given clean, nothing is learned of them.
+    """
+
+    sharp: Tensor
+    degraded: Tensor
+    motion: Tensor
+    aligned: Tensor | None = None
+    keys: tuple[int, ...] = ()
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on a device."""
+        return _each(self, lambda part: part.to(device))
+
+
+def augmented(batch: Batch, choose: np.ndarray) -> Batch:
+    """Mirrored in x, mirrored in y, transposed, reversed in time: pictures and motion alike. ``choose``: four flags."""
+    mirror_x, mirror_y, transpose, reverse = choose
+    for flag, dim, channels in ((mirror_x, -1, [0, 3]), (mirror_y, -2, [1, 4])):
+        if flag:
+            batch = _each(batch, partial(torch.flip, dims=(dim,)))
+            batch.motion[:, :, channels] *= -1
+    if transpose:
+        batch = _each(batch, lambda part: part.transpose(-1, -2))
+        batch = replace(batch, motion=batch.motion[:, :, [1, 0, 2, 4, 3, 5]])
+    if reverse:  # what was earlier is later now
+        batch = _each(batch, lambda part: part.flip(1))
+        aligned = None if batch.aligned is None else batch.aligned[:, :, [3, 4, 5, 0, 1, 2]]
+        last = batch.sharp.shape[1] - 1
+        keys = tuple(sorted(last - key for key in batch.keys))
+        batch = replace(batch, motion=batch.motion[:, :, [3, 4, 5, 0, 1, 2]], aligned=aligned, keys=keys)
+    return batch
+
+
+def _each(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
+    aligned = None if batch.aligned is None else change(batch.aligned)
+    return Batch(change(batch.sharp), change(batch.degraded), change(batch.motion), aligned, batch.keys)
+
+
+def joined(parts: Sequence[Batch]) -> Batch:
+    """Batches of one clip each as one."""
+    aligned = [p.aligned for p in parts if p.aligned is not None]
+    return Batch(
+        torch.cat([p.sharp for p in parts]),
+        torch.cat([p.degraded for p in parts]),
+        torch.cat([p.motion for p in parts]),
+        torch.cat(aligned) if aligned else None,
+        parts[0].keys,
+    )
+
+
+def packed_motion(motion: Tensor) -> np.ndarray:
+    """Motion in latent pixels as the pool stores it."""
+    return (motion * MOTION_UNIT).round().clamp(-32000, 32000).to(torch.int16).numpy()
+
+
+def unpacked_motion(stored: np.ndarray) -> Tensor:
+    """Motion in latent pixels from what the pool stores."""
+    return torch.from_numpy(stored.copy()).float() / MOTION_UNIT
+
+
+def clip_motion(degraded: Tensor) -> Tensor:
+    """Motion of a clip (t, 3, h, w) to both neighbours: (t, 6, h / 8, w / 8)."""
+    return torch.stack(list(motions(flow_picture(frame) for frame in degraded)))
+
+
+def unit(stored: np.ndarray) -> Tensor:
+    """8-bit pictures in [0, 1]."""
+    return torch.from_numpy(stored.copy()).float() / 255
+
+
+def frames_of(clip: np.ndarray) -> Tensor:
+    """Footage (t, h, w, 3) uint8 as frames (t, 3, h, w) in [0, 1]."""
+    return torch.from_numpy(clip).permute(0, 3, 1, 2).float() / 255
+
+
+def crop_window(pictures: np.ndarray, rng: np.random.Generator, crop: int) -> tuple[slice, slice]:
+    """A window on the grid of latent pixels, anywhere in the pictures (..., size, size)."""
+    y, x = (int(v) * LATENT for v in rng.integers((pictures.shape[-1] - crop) // LATENT + 1, size=2))
+    return slice(y, y + crop), slice(x, x + crop)
+
+
+def coarse(window: tuple[slice, slice]) -> tuple[slice, slice]:
+    """A window of pixels in latent pixels."""
+    rows, columns = (slice(part.start // LATENT, part.stop // LATENT) for part in window)
+    return rows, columns
+
+
+def flat(picture: np.ndarray) -> bool:
+    """Whether an 8-bit picture holds nothing to learn."""
+    return bool(picture[..., ::2, ::2].std() < FLAT)

@@ -1,0 +1,122 @@
+"""Deblurring: true exposures of the world, exposures of footage made through flow, and sharp frames among them."""
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vrestore.degradation import add_noise, to_uint8
+from vrestore.flow import between, flow_pair
+from vrestore.weights.recipe.batch import (
+    Batch,
+    augmented,
+    clip_motion,
+    coarse,
+    crop_window,
+    flat,
+    frames_of,
+    joined,
+    packed_motion,
+    unit,
+    unpacked_motion,
+)
+from vrestore.weights.recipe.diets.restoration import compressed
+from vrestore.weights.recipe.pool import Arrays, PoolConfig
+from vrestore.weights.recipe.textures import TextureBank
+from vrestore.weights.recipe.world import WorldConfig, expose, render_exposed
+
+SPEED = 5.0
+"""Of the world's camera, in pixels per frame: above that of other diets, blur is what is to be learned."""
+SHUTTERS = (30 / 360, 1.0)
+"""Range of the shutter's opening, as a part of the time between frames."""
+SUB_FRAMES = 11
+SHARP = 0.12
+"""Share of clips without blur, which are to stay as they are."""
+
+
+class Deblurring:
+    """The diet of the prior behind `vrestore deblur`."""
+
+    name: ClassVar[str] = "deblurring"
+    footage_frames: ClassVar[int] = 2
+
+    def shapes(self, config: PoolConfig) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Sharp and blurred frames, and the motion between the blurred ones."""
+        t, size = config.frames, config.size
+        pictures = ((t, 3, size, size), "uint8")
+        return {"sharp": pictures, "blurred": pictures, "motion": ((t, 6, size // 8, size // 8), "int16")}
+
+    def rendered(self, rng: np.random.Generator, bank: TextureBank, config: PoolConfig) -> Arrays:
+        """A clip of the world through a shutter."""
+        shutter = 0.0 if rng.random() < SHARP else rng.uniform(*SHUTTERS)
+        world = WorldConfig(size=config.size, frames=config.frames, speed=SPEED)
+        sharp, blurred = render_exposed(rng, bank, world, shutter, SUB_FRAMES if shutter else 1)
+        return self._entries(rng, sharp, blurred)
+
+    def filmed(self, rng: np.random.Generator, clip: np.ndarray, config: PoolConfig) -> Arrays:
+        """Footage through a longer shutter than its own."""
+        frames, sharp = frames_of(clip), rng.random() < SHARP
+        shutter = rng.uniform(*SHUTTERS) if rng.random() < 0.5 else rng.uniform(0.7, 1.0)
+        blurred = frames[1:-1] if sharp else longer_exposure(frames, shutter, int(rng.choice([7, 9, 11])))
+        return self._entries(rng, frames[1:-1], blurred)
+
+    def draw(self, pool: Arrays, rng: np.random.Generator, crop: int, clean: float) -> Batch:
+        """Short and long windows mix; ``clean`` has no meaning here."""
+        clips, frames = ((6, 3), (3, 6))[int(rng.random() < 0.4)]
+        return joined([self._crop(pool, rng, frames, crop) for _ in range(clips)])
+
+    def tests(self, clips: Mapping[str, Tensor]) -> dict[str, list[tuple[Batch, Tensor]]]:
+        """A shutter of 360 degrees, from the blurred frames; sharp frames, which should stay."""
+        found: dict[str, list[tuple[Batch, Tensor]]] = {"blurred": [], "sharp": []}
+        for clip in clips.values():
+            own = clip[1:-1]
+            for name, seen in (("blurred", longer_exposure(clip, 1.0, 7)), ("sharp", own)):
+                seen = to_uint8(seen).float() / 255
+                found[name].append((Batch(own[None], seen[None], clip_motion(seen)[None]), seen))
+        return found
+
+    @staticmethod
+    def _entries(rng: np.random.Generator, sharp: Tensor, blurred: Tensor) -> Arrays:
+        if rng.random() < 0.3:
+            generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+            blurred = add_noise(blurred, rng.uniform(0, 2), rng.uniform(0, 0.05), generator)
+        seen = to_uint8(blurred)
+        if rng.random() < 0.25:
+            seen = compressed(seen, int(rng.integers(12, 27)))
+        motion = packed_motion(clip_motion(seen.float() / 255))
+        return {"sharp": to_uint8(sharp).numpy(), "blurred": seen.numpy(), "motion": motion}
+
+    @staticmethod
+    def _crop(pool: Arrays, rng: np.random.Generator, frames: int, crop: int) -> Batch:
+        for _ in range(10):
+            index = int(rng.integers(len(pool["sharp"])))
+            first = int(rng.integers(pool["sharp"].shape[1] - frames + 1))
+            window, time = crop_window(pool["sharp"], rng, crop), slice(first, first + frames)
+            sharp = pool["sharp"][index, time, :, *window]
+            if not flat(sharp[0]):
+                break
+        seen, motion = pool["blurred"][index, time, :, *window], pool["motion"][index, time, :, *coarse(window)]
+        batch = Batch(unit(sharp)[None], unit(seen)[None], unpacked_motion(motion)[None])
+        return augmented(batch, rng.random(4) < 0.5)
+
+
+def longer_exposure(frames: Tensor, shutter: float, sub: int) -> Tensor:
+    """Footage (t, 3, h, w) as a shutter open for ``shutter`` of the frame interval would see it: (t - 2, 3, h, w).
+
+    The mean in linear light of ``sub`` instants around each inner frame, those between two frames made through flow.
+    """
+    flows = [flow_pair(a, b) for a, b in pairwise(frames)]
+    offsets = (np.arange(sub) - (sub - 1) / 2) / sub * shutter
+    pictures = []
+    for i in range(1, len(frames) - 1):
+        for offset in offsets:
+            if abs(offset) < 1e-9:
+                pictures.append(frames[i])
+                continue
+            left = i if offset > 0 else i - 1
+            time = float(offset % 1.0)
+            pictures.append(between(frames[left], frames[left + 1], flows[left], time).blend[0].clamp(0, 1))
+    return expose(torch.stack(pictures), sub)

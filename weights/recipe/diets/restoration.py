@@ -1,0 +1,151 @@
+"""Super-resolution and clean-up: every clip reduced to a quarter twice, cleanly and by the full chain."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from vrestore.degradation import Blur, Resize, add_noise, gaussian_kernel, through_h264, to_uint8
+from vrestore.weights.recipe.batch import (
+    Batch,
+    augmented,
+    clip_motion,
+    coarse,
+    crop_window,
+    flat,
+    frames_of,
+    joined,
+    packed_motion,
+    unit,
+    unpacked_motion,
+)
+from vrestore.weights.recipe.pool import Arrays, PoolConfig
+from vrestore.weights.recipe.textures import TextureBank
+from vrestore.weights.recipe.world import WorldConfig, render_exposed
+
+SCALE = 4
+HALF_SHARE = 0.06
+"""Share of batches at scale 2."""
+BLURRED = 0.12
+"""Share of rendered clips with an exposure time."""
+SUB_FRAMES = 5
+
+
+class Restoration:
+    """The diet of the prior behind `vrestore sr`."""
+
+    name: ClassVar[str] = "restoration"
+    footage_frames: ClassVar[int] = 0
+
+    def shapes(self, config: PoolConfig) -> dict[str, tuple[tuple[int, ...], str]]:
+        """``low`` and ``motion`` hold two variants: clean bicubic, then the full chain."""
+        t, size = config.frames, config.size
+        return {
+            "sharp": ((t, 3, size, size), "uint8"),
+            "low": ((2, t, 3, size // SCALE, size // SCALE), "uint8"),
+            "motion": ((2, t, 6, size // 8, size // 8), "int16"),
+        }
+
+    def rendered(self, rng: np.random.Generator, bank: TextureBank, config: PoolConfig) -> Arrays:
+        """A clip of the world, some with an exposure time: that is what cameras deliver."""
+        shutter = rng.uniform(0.15, 0.8) if rng.random() < BLURRED else 0.0
+        world = WorldConfig(size=config.size, frames=config.frames)
+        _, clip = render_exposed(rng, bank, world, shutter, SUB_FRAMES if shutter else 1)
+        return self._entries(rng, clip)
+
+    def filmed(self, rng: np.random.Generator, clip: np.ndarray, config: PoolConfig) -> Arrays:
+        """Footage as it is."""
+        return self._entries(rng, frames_of(clip))
+
+    def draw(self, pool: Arrays, rng: np.random.Generator, crop: int, clean: float) -> Batch:
+        """Short and long windows mix; ``clean``: share of clips with the clean reduction."""
+        clips, frames = ((6, 3), (3, 6))[int(rng.random() < 0.4)]
+        batch = joined([self._crop(pool, rng, frames, crop, int(rng.random() >= clean)) for _ in range(clips)])
+        if rng.random() < HALF_SHARE:
+            half = Resize((crop, crop), (crop // 2, crop // 2)).apply(batch.sharp)
+            batch = Batch(batch.sharp, enlarge(to_uint8(half), crop), batch.motion)
+        return batch
+
+    def tests(self, clips: Mapping[str, Tensor]) -> dict[str, list[tuple[Batch, Tensor]]]:
+        """Clean bicubic and the middle of the full chain, both from bicubic."""
+        found: dict[str, list[tuple[Batch, Tensor]]] = {}
+        for clip in clips.values():
+            for name, low in (("clean", degrade_clean(clip)), ("real", degrade_fixed(clip))):
+                size = (clip.shape[-2], clip.shape[-1])
+                large = Resize((low.shape[-2], low.shape[-1]), size).apply(low.float() / 255)
+                batch = Batch(clip[None], large[None], clip_motion(large)[None])
+                found.setdefault(name, []).append((batch, large))
+        return found
+
+    @staticmethod
+    def _entries(rng: np.random.Generator, clip: Tensor) -> Arrays:
+        low = torch.stack([degrade_clean(clip), degrade_real(clip, rng)])
+        moved = torch.stack([clip_motion(enlarge(one, clip.shape[-1])) for one in low])
+        return {"sharp": to_uint8(clip).numpy(), "low": low.numpy(), "motion": packed_motion(moved)}
+
+    @staticmethod
+    def _crop(pool: Arrays, rng: np.random.Generator, frames: int, crop: int, variant: int) -> Batch:
+        for _ in range(10):
+            index = int(rng.integers(len(pool["sharp"])))
+            first = int(rng.integers(pool["sharp"].shape[1] - frames + 1))
+            window, time = crop_window(pool["sharp"], rng, crop), slice(first, first + frames)
+            sharp = pool["sharp"][index, time, :, *window]
+            if not flat(sharp[0]):
+                break
+        degraded = enlarge_part(pool["low"][index, variant, time], window[0].start, window[1].start, crop)
+        motion = unpacked_motion(pool["motion"][index, variant, time, :, *coarse(window)])
+        return augmented(Batch(unit(sharp)[None], degraded[None], motion[None]), rng.random(4) < 0.5)
+
+
+def degrade_clean(clip: Tensor) -> Tensor:
+    """Antialiased bicubic to a quarter of the size: (t, 3, h, w) in [0, 1] to uint8."""
+    size = (clip.shape[-2], clip.shape[-1])
+    return to_uint8(Resize(size, (size[0] // SCALE, size[1] // SCALE)).apply(clip))
+
+
+def degrade_real(clip: Tensor, rng: np.random.Generator) -> Tensor:
+    """Blur, reduction, noise and codec with random strengths, any of them sometimes absent: uint8."""
+    height, width = clip.shape[-2:]
+    if rng.random() < 0.9:
+        sigma_x, sigma_y = rng.uniform(0.5, 2.3, 2)
+        clip = Blur(gaussian_kernel(sigma_x, sigma_y, rng.uniform(0, np.pi))).apply(clip)
+    if rng.random() < 0.5:
+        low = torch.nn.functional.avg_pool2d(clip, SCALE)
+    else:
+        low = Resize((height, width), (height // SCALE, width // SCALE)).apply(clip)
+    if rng.random() < 0.85:
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        low = add_noise(low, rng.uniform(0, 7), rng.uniform(0, 0.3), generator)
+    low8 = to_uint8(low)
+    return compressed(low8, int(rng.integers(20, 33))) if rng.random() < 0.88 else low8
+
+
+def degrade_fixed(clip: Tensor) -> Tensor:
+    """The full chain in the middle of its range: Gaussian 1.4, area, noise of 4 levels, H.264 at CRF 28; uint8."""
+    low = torch.nn.functional.avg_pool2d(Blur(gaussian_kernel(1.4, 1.4)).apply(clip), SCALE)
+    return compressed(to_uint8(add_noise(low, 4.0, 0.1, torch.Generator().manual_seed(1))), 28)
+
+
+def compressed(frames: Tensor, crf: int) -> Tensor:
+    """8-bit frames (t, 3, h, w) as they come back from H.264."""
+    back = through_h264(list(rearrange(frames, "t c h w -> t h w c").numpy()), crf)
+    return rearrange(torch.from_numpy(np.stack(back)), "t h w c -> t c h w")
+
+
+def enlarge(low: Tensor, size: int) -> Tensor:
+    """uint8 (..., 3, h, w) to the degraded frames that the prior sees: float in [0, 1] at output size, bicubic."""
+    return Resize((low.shape[-2], low.shape[-1]), (size, size)).apply(low.float() / 255)
+
+
+def enlarge_part(low: np.ndarray, y: int, x: int, crop: int) -> Tensor:
+    """``crop`` by ``crop`` pixels at (y, x) of the enlarged frames, from no more of ``low`` than the kernel reaches."""
+    first = [max(0, v // SCALE - 4) for v in (y, x)]
+    last = [v // SCALE + crop // SCALE + 4 for v in (y, x)]
+    part = unit(low[..., first[0] : last[0], first[1] : last[1]])
+    size = (part.shape[-2], part.shape[-1])
+    large = Resize(size, (size[0] * SCALE, size[1] * SCALE)).apply(part)
+    top, left = y - first[0] * SCALE, x - first[1] * SCALE
+    return large[..., top : top + crop, left : left + crop]
