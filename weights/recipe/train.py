@@ -101,8 +101,10 @@ def losses(
     """The three losses of one batch, as they are at a step. Keys count for nothing: they are given."""
     opening, (clips, frames) = step < config.opening, batch.sharp.shape[:2]
     wanted = [i for i in range(frames) if i not in batch.keys]
-    clean = model.vae.encode(batch.sharp.flatten(0, 1))
     start = model.vae.encode(batch.degraded.flatten(0, 1)).detach()  # else it learns to tell them apart no more
+    clean = start.clone().unflatten(0, (clips, frames))
+    clean[:, wanted] = model.vae.encode(batch.sharp[:, wanted].flatten(0, 1)).unflatten(0, (clips, len(wanted)))
+    clean = clean.flatten(0, 1)
     times = bridge_times((clips, frames), config.one_step, generator).to(batch.sharp.device)
     times[:, list(batch.keys)] = 0
     t = times.flatten()[:, None, None, None]

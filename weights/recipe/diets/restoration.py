@@ -29,6 +29,8 @@ from vrestore.weights.recipe.world import WorldConfig, render_exposed
 SCALE = 4
 HALF_SHARE = 0.06
 """Share of batches at scale 2."""
+SAME_SHARE = 0.08
+"""Share of batches at scale 1: noise and codec alone, as of footage that is to be cleaned up."""
 BLURRED = 0.12
 """Share of rendered clips with an exposure time."""
 SUB_FRAMES = 5
@@ -64,9 +66,13 @@ class Restoration:
         """Short and long windows mix; ``clean``: share of clips with the clean reduction."""
         clips, frames = ((6, 3), (3, 6))[int(rng.random() < 0.4)]
         batch = joined([self._crop(pool, rng, frames, crop, int(rng.random() >= clean)) for _ in range(clips)])
-        if rng.random() < HALF_SHARE:
+        kind = rng.random()
+        if kind < HALF_SHARE:
             half = Resize((crop, crop), (crop // 2, crop // 2)).apply(batch.sharp)
             batch = Batch(batch.sharp, enlarge(to_uint8(half), crop), batch.motion)
+        elif kind < HALF_SHARE + SAME_SHARE:
+            worn = torch.stack([noisy_and_compressed(clip, rng) for clip in batch.sharp])
+            batch = Batch(batch.sharp, worn.float() / 255, batch.motion)
         return batch
 
     def tests(self, clips: Mapping[str, Tensor]) -> dict[str, list[tuple[Batch, Tensor]]]:
@@ -116,11 +122,16 @@ def degrade_real(clip: Tensor, rng: np.random.Generator) -> Tensor:
         low = torch.nn.functional.avg_pool2d(clip, SCALE)
     else:
         low = Resize((height, width), (height // SCALE, width // SCALE)).apply(clip)
+    return noisy_and_compressed(low, rng)
+
+
+def noisy_and_compressed(clip: Tensor, rng: np.random.Generator) -> Tensor:
+    """Sensor noise of up to 7 levels and H.264 at CRF 20 to 32, each sometimes absent: uint8."""
     if rng.random() < 0.85:
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        low = add_noise(low, rng.uniform(0, 7), rng.uniform(0, 0.3), generator)
-    low8 = to_uint8(low)
-    return compressed(low8, int(rng.integers(20, 33))) if rng.random() < 0.88 else low8
+        clip = add_noise(clip, rng.uniform(0, 7), rng.uniform(0, 0.3), generator)
+    seen = to_uint8(clip)
+    return compressed(seen, int(rng.integers(20, 33))) if rng.random() < 0.88 else seen
 
 
 def degrade_fixed(clip: Tensor) -> Tensor:
