@@ -101,6 +101,11 @@ class Executor:
         """Ticks done."""
         return self._ledger.tick
 
+    @property
+    def handed_out(self) -> int:
+        """Frames handed out: all below this one."""
+        return self._ledger.handed_out
+
     def run(self) -> Iterator[tuple[int, Latent]]:
         """Finished frames and their latents, in frame order, each as soon as it is final."""
         for finished in self.ticks():

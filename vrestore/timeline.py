@@ -57,6 +57,7 @@ class Timeline:
         start: time of the first frame in seconds; the output begins there too.
         vfr: whether ``times`` are measured, so that they are true to half a unit only. Those of a constant rate are
             best given as frame numbers, which no container has rounded.
+        origin: number of the first frame.
         repeated: of each frame, whether it repeats the one before it; empty: none does.
     """
 
@@ -69,10 +70,11 @@ class Timeline:
         rate: Fraction,
         start: Fraction,
         vfr: bool = False,
+        origin: int = 0,
         repeated: Sequence[bool] = (),
     ) -> None:
         self._times, self._repeated = times, repeated if wanted.repeats else ()
-        self._start, self.slow = start, wanted.slow
+        self._start, self._origin, self.slow = start, origin, wanted.slow
         self.vfr = vfr and wanted.factor is not None
         """Whether the output's rate varies: each interval of a variable rate is divided alike."""
         self.rate = rate * (wanted.factor or 1) if wanted.rate is None else wanted.rate
@@ -82,7 +84,7 @@ class Timeline:
         self._tick = _common(unit, step)
         self._scale, self._step = int(unit / self._tick), int(step / self._tick)
         self._near = self._scale // 2 if vfr and not self.vfr else 0
-        length = self._at(len(times) - 1)
+        length = self._at(origin + len(times) - 1)
         self.frames = (len(times) - 1) * self._parts if self.vfr else -(-length // self._step)
         """Frames of the output."""
         exact = _common(self._tick * wanted.slow, start)
@@ -93,7 +95,7 @@ class Timeline:
         """Seconds of the source that the output shows."""
 
     def slots(self, first: int, stop: int) -> Iterator[Slot]:
-        """The sequence of the shot of frames ``first`` to ``stop`` (excluded), counted as ``times`` are.
+        """The sequence of the shot of frames ``first`` to ``stop`` (excluded).
 
         Between two neighbouring keys lie only pictures between those two; it begins and ends with a key.
         """
@@ -125,7 +127,7 @@ class Timeline:
 
     def _at(self, frame: int) -> int:
         """Ticks from the first frame to a frame, or to the end."""
-        return int(self._times[frame] - self._times[0]) * self._scale
+        return int(self._times[frame - self._origin] - self._times[0]) * self._scale
 
     def _pts(self, tick: int) -> int:
         return round((self._start + tick * self._tick * self.slow) / self.time_base)
@@ -147,7 +149,7 @@ class Timeline:
         frame = first
         while frame < stop:
             run = frame + 1
-            while run < stop and len(self._repeated) and self._repeated[run]:
+            while run < stop and len(self._repeated) and self._repeated[run - self._origin]:
                 run += 1
             seen_through = run - frame - 1 <= MOST_REPEATS and run < stop
             yield from range(frame, frame + 1 if seen_through else run)

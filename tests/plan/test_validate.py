@@ -124,8 +124,12 @@ GOOD = {
     "two groups": listed(6, 1, [[step(range(6), 1, 0, 0.25, group="global"), step(range(6), 1, 0, 0.75)]]),
     "noise again": listed(2, 2, [[step([0, 1], a, b)] for a, b in [(2, 1), (1, 2), (2, 1), (1, 0)]]),
     "given keys": listed(
-        5, 2, [[step([0, 1, 2], [0, t, 0], [0, t - 1, 0], [0, 1, 0])] for t in (2, 1)] + [[step([3, 4], 0, 0, 0.0)]],
-        keys=frozenset((0, 2, 3, 4)), keep=1, extra_calls=-1,
+        5,
+        2,
+        [[step([0, 1, 2], [0, t, 0], [0, t - 1, 0], [0, 1, 0])] for t in (2, 1)] + [[step([3, 4], 0, 0, 0.0)]],
+        keys=frozenset((0, 2, 3, 4)),
+        keep=1,
+        extra_calls=-1,
     ),  # fmt: skip
     "random partition": listed(4, 2, [[step([2, 0], t, t - 1), step([3, 1], t, t - 1)] for t in (2, 1)]),
     "snapshot within a tick": listed(2, 1, [[step([0], 1, 0), step([1, 0], 1, [0, 1], [1, 0])]]),
@@ -205,7 +209,10 @@ BAD = {
         listed(2, 1, [[step([0, 1], 1, [1, 0], [0, 1])]], keys=frozenset((0,))),
         "frame 0 is read at level 1, but it is at level 0",
     ),
-    "given and never brought up": (listed(2, 1, [[step([0], 1, 0)]], keys=frozenset((1,))), "frame 1 of 2 is in no step"),
+    "given and never brought up": (
+        listed(2, 1, [[step([0], 1, 0)]], keys=frozenset((1,))),
+        "frame 1 of 2 is in no step",
+    ),
     "repeat": (listed(2, 1, [[step([0, 1, 0], 1, 0)]]), "appears twice"),
     "outside": (listed(2, 1, [[step([0, 1, 2], 1, 0)]]), "frames 0 to 2 reach outside the sequence, 0 to 1"),
     "negative frame": (listed(2, 1, [[step([-1, 0], 1, 0)]]), "frames -1 to 0 reach outside"),

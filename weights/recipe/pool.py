@@ -187,9 +187,7 @@ def _in_processes(jobs: int, count: int, *prepared: object) -> Iterator[int]:
         yield from workers.map(_fill, range(count), chunksize=4)
 
 
-def build_pool(
-    folder: Path, data: Path, diet: Diet, config: PoolConfig, jobs: int, say: Callable[[str], None]
-) -> None:
+def build_pool(folder: Path, data: Path, diet: Diet, config: PoolConfig, jobs: int, say: Callable[[str], None]) -> None:
     """Make the clips of a diet in ``folder`` from ``data/stills`` and ``data/clips``; footage fills the tail.
 
     ``jobs``: processes that render; 0 renders in this one, with a single thread of torch and OpenCV.
@@ -232,7 +230,9 @@ def augmented(batch: Batch, choose: np.ndarray) -> Batch:
     sharp, degraded, aligned = pictures
     assert sharp is not None and degraded is not None
     last = sharp.shape[1] - 1
-    return Batch(sharp, degraded, motion, aligned, tuple(sorted(last - k for k in batch.keys)) if reverse else batch.keys)
+    return Batch(
+        sharp, degraded, motion, aligned, tuple(sorted(last - k for k in batch.keys)) if reverse else batch.keys
+    )
 
 
 def joined(parts: Sequence[Batch]) -> Batch:
