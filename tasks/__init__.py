@@ -5,5 +5,8 @@ from collections.abc import Mapping
 if __name__ != "vrestore.tasks":
     raise ImportError("import this as vrestore.tasks; as a top-level package it would be a second copy")
 
-TASKS: Mapping[str, str] = {"sr": "vrestore.tasks.super_resolution:SuperResolution"}
+TASKS: Mapping[str, str] = {
+    "sr": "vrestore.tasks.super_resolution:SuperResolution",
+    "interpolate": "vrestore.tasks.interpolation:Interpolation",
+}
 """Command -> "module:class", imported when it is used."""

@@ -16,10 +16,10 @@ FOLDERS = {"vrestore": ROOT / "vrestore", "vrestore.tasks": ROOT / "tasks", "vre
 
 LEVELS = {
     0: "errors shapes",
-    1: "plan plan.* video video.* degradation weights weights.registry metrics temporal clock padding report settings",
+    1: "plan plan.* video video.* degradation weights weights.registry metrics temporal clock padding report settings timeline",
     2: "noise sampling guidance flow prior device memory",
     3: "executor store checkpoint priors priors.* attention controls task",
-    4: "engine engine.* job walk",
+    4: "engine engine.* job walk entries retime",
     5: "tasks tasks.*",
     6: "__init__ batch batch.* comparison montage preset record weights.recipe weights.recipe.*",
     7: "cli cli_batch cli_options cli_preset cli_progress __main__",
@@ -173,6 +173,8 @@ def test_public_names():
         "CompareConfig",
         "Comparison",
         "Formats",
+        "Interpolation",
+        "InterpolationConfig",
         "JobPlan",
         "Progress",
         "RunOptions",
@@ -183,6 +185,7 @@ def test_public_names():
         "__version__",
         "compare",
         "from_preset",
+        "interpolate",
         "run_batch",
         "super_resolve",
     }

@@ -256,6 +256,9 @@ class Chain:
     calls: int = 5
     live_bound: int = 7
 
+    def given(self, frame: int) -> bool:
+        return False
+
     def ticks(self) -> Iterator[tuple[Step, ...]]:
         def step(frames, moves, weight=1.0, group="main"):
             frames, moves = np.array(frames), np.array(moves)

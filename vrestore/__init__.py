@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from vrestore.report import Progress as Progress
     from vrestore.report import RunOptions as RunOptions
     from vrestore.report import RunResult as RunResult
+    from vrestore.tasks.interpolation import Interpolation as Interpolation
+    from vrestore.tasks.interpolation import InterpolationConfig as InterpolationConfig
+    from vrestore.tasks.interpolation import interpolate as interpolate
     from vrestore.tasks.super_resolution import SuperResolution as SuperResolution
     from vrestore.tasks.super_resolution import SuperResolutionConfig as SuperResolutionConfig
     from vrestore.tasks.super_resolution import super_resolve as super_resolve
@@ -33,6 +36,8 @@ _HOME = {
     "CompareConfig": "vrestore.comparison",
     "Comparison": "vrestore.comparison",
     "Formats": "vrestore.video.formats",
+    "Interpolation": "vrestore.tasks.interpolation",
+    "InterpolationConfig": "vrestore.tasks.interpolation",
     "JobPlan": "vrestore.report",
     "Progress": "vrestore.report",
     "RunOptions": "vrestore.report",
@@ -42,6 +47,7 @@ _HOME = {
     "VRestoreError": "vrestore.errors",
     "compare": "vrestore.comparison",
     "from_preset": "vrestore.preset",
+    "interpolate": "vrestore.tasks.interpolation",
     "run_batch": "vrestore.batch",
     "super_resolve": "vrestore.tasks.super_resolution",
 }

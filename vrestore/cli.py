@@ -179,7 +179,7 @@ def _head_command(name: str, entry: str) -> click.Command:
         click.Argument(["input"], type=_path()),
         Action(["-o", "--output"], type=_path(), help=_OUTPUT_HELP.format(name)),
         *options_of(head.config_type),
-        *options_of(Formats),
+        *(option for option in options_of(Formats) if option.name not in head.config_type.__dataclass_fields__),
         click.Option(["--start"], metavar="POSITION", help="First frame: a number (120) or a time (00:00:05.2, 5.2s)."),
         click.Option(["--end"], metavar="POSITION", help="Frame to stop before, in the same form."),
         click.Option(
@@ -220,8 +220,8 @@ def _run_head(
     from vrestore.report import Progress, RunOptions
     from vrestore.video import Formats, output_beside
 
-    formats = Formats(**{field.name: settings.pop(field.name) for field in fields(Formats)})
-    task = head(head.config_type(**settings))
+    formats = Formats(**{field.name: settings[field.name] for field in fields(Formats)})
+    task = head(head.config_type(**{field.name: settings[field.name] for field in fields(head.config_type)}))
     output = output or output_beside(input, head.name)
     session.piped = str(output) == PIPE
     with shown(quiet=session.quiet, debug=session.debug) as report:

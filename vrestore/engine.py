@@ -1,9 +1,11 @@
 """The engine: a video, its shots, their latents, the executor, and a video again. It knows tasks, but never a head."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from vrestore.checkpoint import JobFolder, JobState
 from vrestore.clock import Clock
@@ -11,7 +13,7 @@ from vrestore.executor import State
 from vrestore.job import Job, plan_job, prepare, shrunk, warn_of_memory
 from vrestore.memory import MemoryPlan
 from vrestore.prior import Prior
-from vrestore.priors import find_prior
+from vrestore.priors import find_prior as find_prior
 from vrestore.report import Progress, RunOptions, RunResult
 from vrestore.task import Task
 from vrestore.video import DecodedFrame, SegmentWriter, open_reader
@@ -53,11 +55,12 @@ def _in_order(job: Job, tally: "_Tally") -> Iterator[Restored]:
 
 
 def _from(job: Job, tally: "_Tally", first: int) -> Iterator[Restored]:
-    """Restored frames from ``first`` on, counted within the job's span; its shot is walked from the shot's start."""
-    shots = enumerate(shot.stop - job.span[0] for shot in job.shots)
-    shot = next((number for number, stop in shots if stop > first), 0)
-    skipped = first - (job.shots[shot].start - job.span[0])
-    for _, walk in _walks(job, _load(job, tally.clock), tally.clock, JobState(shot=shot)):
+    """Restored frames from output frame ``first`` on; its shot is walked from the shot's start."""
+    skipped, number = first, 0
+    while number < len(job.parts) - 1 and skipped >= job.parts[number].shown:
+        skipped -= job.parts[number].shown
+        number += 1
+    for _, walk in _walks(job, _load(job, tally.clock), tally.clock, JobState(shot=number)):
         for restored in walk.ticks():
             for one in restored:
                 if skipped == 0:
@@ -97,7 +100,7 @@ def _run(task: Task, input: Path, output: Path | str, options: RunOptions) -> Ru
     try:
         _run_within_memory(job, folder, encoding, tally)
         with clock.stage("write"):
-            join(folder.segments(), job.info, job.output, encoding, **_trim(job, folder.state))
+            join(folder.segments(), job.target, job.output, encoding, **_trim(job, folder.state))
     except BaseException:
         folder.leave()
         raise
@@ -113,7 +116,7 @@ class _Tally:
         self.peak = self.frames = 0
         self.consistency_sum_db = 0.0
         self.job, self._tell = job, options.progress
-        self._total = job.span[1] - job.span[0]
+        self._total = job.frames
         self._before: int | None = None
 
     def go_on(self, state: JobState) -> None:
@@ -139,11 +142,11 @@ class _Tally:
             input=str(job.info.path),
             output=str(job.output),
             frames=self.frames,
-            fps=str(job.info.fps),
+            fps=str(job.target.fps),
             width=width,
             height=height,
             shots=len(job.shots),
-            calls=sum(job.plan(shot.stop - shot.start).calls for shot in job.shots),
+            calls=sum(plan.calls for plan in job.plans()),
             seconds=seconds,
             seconds_per_megapixel=seconds / (pixels / 1e6) if pixels else 0.0,
             consistency_psnr_db=self.consistency_sum_db / self.frames,
@@ -156,7 +159,7 @@ def _run_at_once(job: Job, tally: _Tally) -> None:
     """A still, or a pipe: frames are written as they come, and nothing can be resumed."""
     if job.encoding is None:
         return
-    writer = open_at_once(job.output, job.size, job.encoding, job.info)
+    writer = open_at_once(job.output, job.size, job.encoding, job.target)
     try:
         for one in _in_order(job, tally):
             with tally.clock.stage("write"):
@@ -188,24 +191,23 @@ def _run_within_memory(job: Job, folder: JobFolder, encoding: AnyEncoding, tally
 def _run_segments(job: Job, folder: JobFolder, encoding: AnyEncoding, tally: _Tally) -> None:
     """Restore and encode what ``folder`` does not hold yet, a checkpoint at the end of every segment."""
     state = folder.state
-    if state.frames == job.span[1] - job.span[0]:
+    if state.frames == job.frames:
         return
-    prior, enough = _load(job, tally.clock), _segment_frames(job.size)
+    prior, enough, target = _load(job, tally.clock), _segment_frames(job.size), job.target
     writer: SegmentWriter | PictureSegment | None = None
     try:
         for number, walk in _walks(job, prior, tally.clock, state, folder):
-            length = job.shots[number].stop - job.shots[number].start
             for restored in walk.ticks():
                 times = []
                 for one in restored:
                     with tally.clock.stage("write"):
-                        writer = writer or open_segment(folder.segment(), job.size, encoding, job.info, tally.frames)
+                        writer = writer or open_segment(folder.segment(), job.size, encoding, target, tally.frames)
                         writer.write(one.frame.numpy(), one.pts, one.beside)
                     tally.add(one)
                     times.append(one.pts)
                 state.add(number, times)
-                last = number == len(job.shots) - 1 and state.emitted == length
-                if writer is not None and (writer.frames >= enough or last):
+                state.emitted = walk.executor.handed_out
+                if writer is not None and (writer.frames >= enough or tally.frames == job.frames):
                     with tally.clock.stage("write"):
                         writer.close()
                         saved = walk.executor.state()
@@ -226,40 +228,52 @@ def _segment_frames(size: tuple[int, int]) -> int:
 
 def _load(job: Job, clock: Clock) -> Prior:
     with clock.stage("load"):
-        return find_prior(job.task.config.prior).load(job.device, job.dtype)
+        return job.prior.load(job.device, job.dtype)
 
 
 def _walks(
     job: Job, prior: Prior, clock: Clock, state: JobState, folder: JobFolder | None = None
 ) -> Iterator[tuple[int, ShotWalk]]:
     """A walk for every shot from where ``state`` stands, over one pass of the reader."""
-    shot, emitted = state.shot, state.emitted
-    if emitted == job.shots[shot].stop - job.shots[shot].start:
-        shot, emitted = shot + 1, 0
+    number, emitted = state.shot, state.emitted
+    if emitted == job.parts[number].length:
+        number, emitted = number + 1, 0
     batch = job.memory.batch
     first = max(0, emitted - 1)  # the frame before the next one is a neighbour to look at
     with open_reader(job.info, keep=job.keep()) as reader:
-        frames = _timed(reader.frames(job.shots[shot].start + first, job.span[1]), clock)
-        for number in range(shot, len(job.shots)):
-            start, stop = job.shots[number].start, job.shots[number].stop
-            own = islice(frames, stop - start - first)
-            walk = ShotWalk(
-                job.task,
-                prior,
-                job.plan(stop - start),
-                own,
-                clock,
-                shot_start=start,
-                exact=job.info.lossless,
-                first=first,
-                begin=emitted,
-            )
-            if emitted and folder is not None:
-                walk.executor.restore(State(folder.tensors(), state.meta))
-            walk.executor.batch = batch
-            yield number, walk
-            batch = walk.executor.batch  # less, where memory ran out
+        source = _source(job, number, first)
+        frames = _timed(reader.frames(source, job.span[1]), clock)
+        for part in job.parts[number:]:
+            own = islice(frames, part.shot.stop - source)
+            source = part.shot.stop
+            if part.length:
+                walk = ShotWalk(
+                    job.task,
+                    prior,
+                    job.plan(part.length, part.keys),
+                    own,
+                    clock,
+                    shot_start=part.first,
+                    exact=job.info.lossless,
+                    first=first,
+                    begin=emitted,
+                    slots=job.slots(part, first),
+                )
+                if emitted and folder is not None:
+                    walk.executor.restore(State(folder.tensors(), state.meta))
+                walk.executor.batch = batch
+                yield number, walk
+                batch = walk.executor.batch  # less, where memory ran out
+            deque(own, maxlen=0)  # what comes after the last that is needed
             first = emitted = 0
+            number += 1
+
+
+def _source(job: Job, number: int, first: int) -> int:
+    """The source frame at a position of a shot."""
+    part = job.parts[number]
+    slots = job.slots(part, first)
+    return part.shot.start + first if slots is None else next(slots).left if part.length else part.shot.start
 
 
 def _timed(frames: Iterable[DecodedFrame], clock: Clock) -> Iterator[DecodedFrame]:
@@ -272,8 +286,15 @@ def _timed(frames: Iterable[DecodedFrame], clock: Clock) -> Iterator[DecodedFram
         yield frame
 
 
-def _trim(job: Job, state: JobState) -> dict[str, int]:
+def _trim(job: Job, state: JobState) -> dict[str, Any]:
     """The kept part of the input's time, where that is not all: from its first frame to the one after its last."""
+    if job.timeline is not None:
+        marks: dict[str, Any] = {"slow": job.timeline.slow}
+        if job.span[0] > 0:
+            marks["start_pts"] = job.timeline.start_pts
+        if job.span[1] < job.info.frames:
+            marks["stop_pts"] = job.timeline.end_pts
+        return marks
     marks = {}
     if job.span[0] > 0 and state.first_pts is not None:
         marks["start_pts"] = state.first_pts

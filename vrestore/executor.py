@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from vrestore.errors import ConfigError, PriorError, ResumeError
-from vrestore.plan import Ledger, Move, Plan, Step, validate
+from vrestore.plan import Ledger, Move, Plan, Step, is_call, validate
 from vrestore.shapes import Latent
 from vrestore.store import RamStore, Store
 
 Predict = Callable[[Sequence[Step], Sequence[Tensor]], Sequence[Tensor]]
 """Predictions of the clean latents, (W, C, h', w') each, for independent steps and their latents, all of one shape."""
 Start = Callable[[int], Tensor]
-"""Latent (C, h, w) of a frame at the level at which the plan starts."""
+"""Latent (C, h, w) of a frame at the level at which the plan starts it."""
 Solver = Callable[[int, Tensor, Tensor, int, int], Tensor]
 """(frame, z, x0, level, to) -> z at level ``to``."""
 Guide = Callable[[int, Tensor, int], Tensor]
@@ -101,6 +101,11 @@ class Executor:
         """Ticks done."""
         return self._ledger.tick
 
+    @property
+    def handed_out(self) -> int:
+        """Frames handed out: all below this one."""
+        return self._ledger.handed_out
+
     def run(self) -> Iterator[tuple[int, Latent]]:
         """Finished frames and their latents, in frame order, each as soon as it is final."""
         for finished in self.ticks():
@@ -134,7 +139,10 @@ class Executor:
     def _accumulate(self, steps: tuple[Step, ...]) -> dict[int, dict[str, Tensor]]:
         """The sums of all frames that the steps contribute to: copies, brought up to date."""
         sums: dict[int, dict[str, Tensor]] = {}
-        for group in _batches(steps, self._shape, self.batch):
+        calls = tuple(step for step in steps if is_call(step, self.plan))
+        for n in (n for step in steps if step not in calls for n in step.frames.tolist()):
+            self._latent(n)
+        for group in _batches(calls, self._shape, self.batch):
             latents = [self._gather(step) for step in group]
             predictions = self._predict(group, latents)
             if len(predictions) != len(group):

@@ -2,26 +2,30 @@
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from vrestore.checkpoint import fingerprint
 from vrestore.device import free_bytes, resolve_device, resolve_dtype
-from vrestore.errors import ConfigError, NotEnoughMemoryError, UnsupportedMediaError
+from vrestore.errors import ConfigError, NotEnoughMemoryError, PriorError, UnsupportedMediaError
 from vrestore.memory import FREE_SHARE, SMALLEST_TILE, MemoryPlan, Needs, is_out_of_memory, plan_memory, smaller
 from vrestore.padding import padded_size
-from vrestore.plan import Tile, WindowsPlan
+from vrestore.plan import KeyframesPlan, Plan, Tile, WindowsPlan
 from vrestore.prior import PriorFacts
-from vrestore.priors import find_prior
+from vrestore.priors import PriorSource, find_prior
 from vrestore.report import JobPlan, RunOptions
-from vrestore.task import Task, TaskConfig
-from vrestore.video import Keep, Shot, VideoInfo, detect_shots, open_reader, probe
+from vrestore.retime import Part, drafted, plain_parts, retimed_info, retimed_parts
+from vrestore.task import Retimes, Task, TaskConfig
+from vrestore.timeline import Slot, Timeline
+from vrestore.video import Keep, Shot, VideoInfo, open_reader, probe
 from vrestore.video.output import AnyEncoding, check_output, choose_output
 from vrestore.video.planes import has_alpha
 from vrestore.video.sequence import sequence_files
@@ -45,30 +49,66 @@ class Job:
     """(height, width) of the output."""
     span: tuple[int, int]
     """Frames of the input, half-open."""
-    shots: tuple[Shot, ...]
+    parts: tuple[Part, ...]
+    """The shots as they are walked; those of which nothing is shown have no length."""
     encoding: AnyEncoding | None
     """None where nothing is written."""
     needs: Needs
     memory: MemoryPlan
-    facts: PriorFacts
+    prior: PriorSource
     device: torch.device
     dtype: torch.dtype
+    timeline: Timeline | None = None
+    """Of a head that makes other times than its source has."""
+
+    @property
+    def facts(self) -> PriorFacts:
+        """The prior's."""
+        return self.prior.facts
+
+    @property
+    def shots(self) -> tuple[Shot, ...]:
+        """Frames of the input."""
+        return tuple(part.shot for part in self.parts)
+
+    @property
+    def frames(self) -> int:
+        """Frames of the output."""
+        return sum(part.shown for part in self.parts)
+
+    @property
+    def target(self) -> VideoInfo:
+        """Facts of the output's times, the input's where they are not its own."""
+        if self.timeline is None:
+            return self.info
+        return retimed_info(self.info, self.timeline, self.timeline.vfr)
 
     @cached_property
     def tiles(self) -> tuple[Tile, ...] | None:
         """Tiles in latent pixels; None: the whole picture."""
         return self.needs.tiles(self.memory)
 
-    def plan(self, frames: int) -> WindowsPlan:
-        """The plan of a shot of so many frames."""
+    def plan(self, frames: int, keys: np.ndarray | None = None) -> Plan:
+        """The plan of a shot of so many positions, of which some may be keys."""
+        if keys is not None:
+            return KeyframesPlan(frames, keys, self.task.config.steps, self.tiles)
         return WindowsPlan(frames, self.memory.window, self.memory.overlap, self.task.config.steps, self.tiles)
+
+    def plans(self) -> Iterator[Plan]:
+        """Those of all parts that have a length."""
+        return (self.plan(part.length, part.keys) for part in self.parts if part.length)
+
+    def slots(self, part: Part, first: int = 0) -> Iterator[Slot] | None:
+        """What the positions of a part hold, from one on; None: its frames."""
+        if self.timeline is None:
+            return None
+        return islice(self.timeline.slots(part.shot.start, part.shot.stop), first, None)
 
     def asked(self) -> dict[str, Any]:
         """What a checkpoint belongs to: the input's content, the weights, every setting, and the geometry they give."""
-        weights = sorted(find_prior(self.task.config.prior).folder.rglob("*.safetensors"))
         return {
             "input": _fingerprint(self.info),
-            "weights": [fingerprint(path) for path in weights],
+            "weights": [fingerprint(path) for path in self.prior.weights()],
             "task": self.task.name,
             **asdict(self.task.config),
             "device": str(self.device),
@@ -96,48 +136,76 @@ def prepare(task: Task, input: Path | str, output: Path | str | None, options: R
     config = task.config
     device = resolve_device(config.device)
     dtype = resolve_dtype(config.dtype, device)
-    info = _in_whole_pictures(probe(input, options.formats.rate()), options.deinterlace)
+    wanted = task.retiming() if isinstance(task, Retimes) else None
+    info = _in_whole_pictures(probe(input, options.formats.rate(fps=wanted is None)), options.deinterlace)
     size = task.output_size(info.height, info.width)
-    facts = find_prior(config.prior).facts
+    prior = _found(config.prior, between=wanted is not None)
     span = frame_span(info, options.start, options.end)
     target = Path("") if output is None else Path(output)
     encoding = None
     if output is not None:
-        encoding = choose_output(info, target, size, span, options.formats)
-        check_output(info, target, span, options.formats, overwrite=options.overwrite)
-        if is_pipe(target) and options.resume:
-            raise ConfigError("a run that writes to stdout cannot be resumed; leave --resume out, or write a file")
-    shots = tuple(detect_shots(info, *span))
-    needs = _needs(task, info, size, shots, encoding, device)
+        shown = info if wanted is None else drafted(wanted, info, span)
+        count = span[1] - span[0] if wanted is None else shown.frames
+        encoding = _encoding(shown, target, size, (span[0], span[0] + count), options)
+    timeline, parts = retimed_parts(wanted, info, span) if wanted else (None, plain_parts(info, span))
+    needs = _needs(task, info, size, parts, encoding, prior, device)
     memory = plan_memory(free_bytes(device), needs)
-    return Job(task, info, target, size, span, shots, encoding, needs, memory, facts, device, dtype)
+    return Job(task, info, target, size, span, parts, encoding, needs, memory, prior, device, dtype, timeline)
+
+
+def _encoding(
+    shown: VideoInfo, output: Path, size: tuple[int, int], span: tuple[int, int], options: RunOptions
+) -> AnyEncoding:
+    """How the output is encoded, whose facts are those of ``shown``; what forbids to write it is found here."""
+    encoding = choose_output(shown, output, size, span, options.formats)
+    check_output(shown, output, span, options.formats, overwrite=options.overwrite)
+    if is_pipe(output) and options.resume:
+        raise ConfigError("a run that writes to stdout cannot be resumed; leave --resume out, or write a file")
+    return encoding
+
+
+def _found(name: str, *, between: bool) -> PriorSource:
+    """The prior; PriorError if it is not of the kind that the head needs."""
+    source = find_prior(name)
+    if between and not hasattr(source.adapter, "between"):
+        raise PriorError(
+            f"the prior {name!r} does not make what is between two frames; name one that does, such as flow"
+        )
+    if not between and hasattr(source.adapter, "between"):
+        raise PriorError(f"the prior {name!r} makes what is between two frames, and nothing else; name another one")
+    return source
 
 
 def _needs(
     task: Task,
     info: VideoInfo,
     size: tuple[int, int],
-    shots: Sequence[Shot],
+    parts: Sequence[Part],
     encoding: AnyEncoding | None,
+    prior: PriorSource,
     device: torch.device,
 ) -> Needs:
-    config, prior = task.config, find_prior(task.config.prior)
+    config = task.config
     height, width = padded_size(size, prior.facts.size_multiple)
-    fixed = sum(path.stat().st_size for path in prior.folder.rglob("*.safetensors"))
+    fixed = sum(path.stat().st_size for path in prior.weights())
     if encoding is not None and device.type == "cpu":  # elsewhere encoders take of another memory
         fixed += CODEC_BYTES.get(encoding.codec, OTHER_CODEC_BYTES) * size[0] * size[1]
+    between = [
+        KeyframesPlan(part.length, part.keys, config.steps) for part in parts if part.length and part.keys is not None
+    ]
     return Needs(
         facts=prior.facts,
         latent=(height // prior.facts.spatial_factor, width // prior.facts.spatial_factor),
         source_pixels=info.width * info.height if device.type == "cpu" else 0,
-        frames=max(shot.stop - shot.start for shot in shots),
+        frames=max(part.length for part in parts),
         steps=config.steps,
-        window=config.window,
-        overlap=config.overlap,
+        window=3 if between else config.window,
+        overlap=0 if between else config.overlap,
         tile=config.tile,
         fixed_bytes=fixed,
-        keep_window=config.window != TaskConfig.window,
+        keep_window=bool(between) or config.window != TaskConfig.window,
         batches=device.type != "cpu",
+        live=max((plan.live_bound for plan in between), default=None),
     )
 
 
@@ -227,7 +295,8 @@ def plan_job(task: Task, input: Path | str, output: Path | str, options: RunOpti
 
 def _described(job: Job) -> JobPlan:
     warn_of_memory(job)
-    plans = [job.plan(shot.stop - shot.start) for shot in job.shots]
+    plans = list(job.plans())
+    tiles, target = len(job.tiles or (None,)), job.target
     needs, memory, factor = job.needs, job.memory, job.facts.spatial_factor
     return JobPlan(
         input=str(job.info.path),
@@ -237,11 +306,13 @@ def _described(job: Job) -> JobPlan:
         frames=job.span[1] - job.span[0],
         fps=str(job.info.fps),
         shots=tuple((shot.start, shot.stop) for shot in job.shots),
-        windows=sum(plan.cover.count for plan in plans),
+        output_frames=job.frames,
+        output_fps=str(target.fps),
+        windows=sum(plan.calls for plan in plans) // (tiles * job.task.config.steps),
         window=memory.window,
         overlap=memory.overlap,
         calls=sum(plan.calls for plan in plans),
-        tiles=len(job.tiles or (None,)),
+        tiles=tiles,
         tile=None if memory.tile is None else memory.tile * factor,
         batch=memory.batch,
         live_latents=max(plan.live_bound for plan in plans),

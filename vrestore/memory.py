@@ -64,6 +64,8 @@ class Needs:
     """Whether the window was asked for, and is not made shorter."""
     batches: bool
     """Whether the device gains from calls made together."""
+    live: int | None = None
+    """Frames under way at most, where they do not go in windows."""
 
     def tiles(self, plan: MemoryPlan) -> tuple[Tile, ...] | None:
         """The tiles of a plan, in latent pixels; None: the whole picture."""
@@ -74,6 +76,8 @@ class Needs:
 
     def live_latents(self, plan: MemoryPlan) -> int:
         """Frames under way at most."""
+        if self.live is not None:
+            return self.live
         return WindowsPlan(self.frames, plan.window, plan.overlap, self.steps).live_bound
 
     def live_bytes(self, plan: MemoryPlan) -> int:

@@ -49,6 +49,8 @@ class JobPlan:
     """(width, height)."""
     frames: int
     fps: str
+    output_frames: int
+    output_fps: str
     shots: tuple[tuple[int, int], ...]
     """Half-open ranges of frames; windows never cross their ends."""
     windows: int
@@ -88,9 +90,11 @@ class JobPlan:
         width, height = self.output_size
         more = " ..." if len(self.shots) > SHOTS_SHOWN else ""
         side = "" if self.tile is None else f" of {self.tile} pixels"
+        times = f", {self.output_frames} frames at {self.output_fps} fps"
+        same = (self.output_frames, self.output_fps) == (self.frames, self.fps)
         return [
             f"input    {self.input}: {self.input_size[0]}x{self.input_size[1]}, {self.frames} frames at {self.fps} fps",
-            f"output   {self.output}: {width}x{height}, {self.codec}",
+            f"output   {self.output}: {width}x{height}, {self.codec}{'' if same else times}",
             f"shots    {len(self.shots)}: {', '.join(f'{a}-{b - 1}' for a, b in self.shots[:SHOTS_SHOWN])}{more}",
             f"windows  {self.windows} of {self.window} frames, {self.overlap} shared, in {self.tiles} tile(s){side}: "
             f"{self.calls} calls of the prior, {self.batch} together",

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal, Protocol, runtime_checkable
 
 from vrestore.errors import ConfigError
 from vrestore.shapes import Frame, OutputFrame
+from vrestore.timeline import Retiming
 
 MOST_STEPS = 1000
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -85,4 +86,17 @@ class Task(Protocol):
 
     def consistency_db(self, output: OutputFrame, source: Frame) -> float:
         """PSNR-Y in dB between the output degraded again and the source, both rounded to 8 bits; at most 100."""
+        ...
+
+
+@runtime_checkable
+class Retimes(Task, Protocol):
+    """A head whose output has other times than its source: the optional part of the contract.
+
+    Source frames then pass untouched where their time is asked, and the prior, which must know how (`between`), makes
+    what lies between two. `Task.finish` and `Task.consistency_db` get what flow makes of the two as ``source``.
+    """
+
+    def retiming(self) -> Retiming:
+        """Which output times are wanted."""
         ...

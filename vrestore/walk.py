@@ -1,7 +1,6 @@
 """One shot through the prior: source frames in, restored frames out, in order, as soon as they are final."""
 
 import logging
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from vrestore.clock import Clock
 from vrestore.degradation import Resize
+from vrestore.entries import Entry, restored, retimed
 from vrestore.executor import Executor
 from vrestore.guidance import restoration
 from vrestore.memory import is_out_of_memory
@@ -18,10 +18,12 @@ from vrestore.noise import noise
 from vrestore.padding import pad_to, unpad
 from vrestore.plan.steps import Plan, Step, Tile
 from vrestore.prior import Conditioning, Prior
+from vrestore.priors.interpolation import BetweenPrior
 from vrestore.sampling import bridge_euler
 from vrestore.shapes import Frame, Latent, OutputFrame
 from vrestore.store import RamStore
 from vrestore.task import Task
+from vrestore.timeline import Slot
 from vrestore.video import Beside, DecodedFrame
 
 log = logging.getLogger(__name__)
@@ -29,7 +31,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Restored:
-    """An output frame with its time, and the source frame behind it."""
+    """An output frame with its time, and the source frame behind it (or what flow makes of two)."""
 
     frame: OutputFrame
     source: Frame
@@ -38,22 +40,13 @@ class Restored:
     """Of the output frame's size."""
 
 
-@dataclass
-class _Entry:
-    """What is held of a frame while it is under way: little that is as large as the output."""
-
-    source: Frame
-    pts: int
-    beside: Beside | None
-    conditioning: dict[str, Tensor]
-
-
 class ShotWalk:
     """Runs the plan of one shot. Everything that depends on the shot's length streams.
 
-    ``frames`` are the shot's decoded frames from ``first`` on (counted within the shot); those before ``begin`` are
-    only neighbours to look at. ``shot_start`` is the shot's first frame in the whole video: noise belongs to absolute
-    frames. ``exact``: the source is lossless.
+    ``frames`` are the shot's decoded frames from position ``first`` on (counted within the shot); those before
+    ``begin`` are only neighbours to look at. ``slots``: what the positions hold, from ``first`` on, where they are not
+    the frames themselves. ``shot_start`` is the shot's first position in the whole video: noise belongs to absolute
+    ones. ``exact``: the source is lossless.
     """
 
     def __init__(
@@ -68,13 +61,17 @@ class ShotWalk:
         exact: bool,
         first: int = 0,
         begin: int = 0,
+        slots: Iterator[Slot] | None = None,
     ) -> None:
         self._task, self._prior, self._clock = task, prior, clock
         self._shot_start, self._exact = shot_start, exact
         self._ladder = prior.ladder(plan.levels)
-        self._entries: dict[int, _Entry] = {}
+        self._entries: dict[int, Entry] = {}
         self._next, self._begin = first, begin
-        self._stream = self._conditioned(frames)
+        if slots is not None and isinstance(prior, BetweenPrior):
+            self._stream = retimed(slots, frames, prior, self._padded)
+        else:
+            self._stream = restored(frames, prior, self._padded, clock)
         fidelity = task.config.fidelity
         self._freedom = max(0.0, 1 - 2 * fidelity)
         self._pull = max(0.0, 2 * fidelity - 1)
@@ -86,24 +83,10 @@ class ShotWalk:
         Pictures are made one by one as they are asked for: a group may be as long as a window.
         """
         for finished in self.executor.ticks():
-            yield (self._reconstruct(position, latent) for position, latent in finished)
+            made = (self._reconstruct(position, latent) for position, latent in finished)
+            yield (one for one in made if one is not None)
 
-    def _conditioned(self, frames: Iterator[DecodedFrame]) -> Iterator[_Entry]:
-        waiting: deque[tuple[Tensor, int, Beside | None]] = deque()
-
-        def degraded() -> Iterator[Frame]:
-            for decoded in frames:
-                with self._clock.stage("prepare"):
-                    source = torch.from_numpy(decoded.rgb)
-                    picture = self._padded(source)
-                waiting.append((source, decoded.pts, decoded.beside))
-                yield picture
-
-        for conditioning in self._prior.conditions(degraded()):
-            source, pts, beside = waiting.popleft()
-            yield _Entry(source, pts, beside, conditioning | {"degraded": conditioning["degraded"].half()})
-
-    def _entry(self, position: int) -> _Entry:
+    def _entry(self, position: int) -> Entry:
         while position >= self._next:
             with self._clock.stage("encode"):
                 entry = next(self._stream)
@@ -160,8 +143,12 @@ class ShotWalk:
             drawn = noise(self._task.config.seed, self._shot_start + position, to, _shape(z)).to(z)
         return bridge_euler(self._ladder, z, x0, level, to, drawn, strength=self._freedom if to > 0 else 0.0)
 
-    def _reconstruct(self, position: int, latent: Latent) -> Restored:
+    def _reconstruct(self, position: int, latent: Latent) -> Restored | None:
         entry, before = self._entries[position], self._entries.pop(position - 1, None)
+        if entry.pts is None:
+            return None
+        if entry.passes:
+            return Restored(entry.source, entry.source, entry.pts, entry.beside)
         after = self._entry(position + 1) if position + 1 < self.executor.plan.frames else None
         with self._clock.stage("prepare"):
             picture = self._padded(entry.source)
@@ -169,10 +156,10 @@ class ShotWalk:
             here = entry.conditioning | {"degraded": picture.to(latent.device)}
             sides = (None if side is None else side.conditioning for side in (before, after))
             here |= self._prior.surroundings(next(sides), here, next(sides))
-            restored = self._prior.decode(latent[None], {name: value[None] for name, value in here.items()})[0]
+            found = self._prior.decode(latent[None], {name: value[None] for name, value in here.items()})[0]
         size = self._task.output_size(*entry.source.shape[-2:])
         with self._clock.stage("finish"):
-            frame = self._task.finish(unpad(restored.cpu(), size), entry.source, exact=self._exact)
+            frame = self._task.finish(unpad(found.cpu(), size), entry.source, exact=self._exact)
             around = resized(entry.beside, size)
         return Restored(frame, entry.source, entry.pts, around)
 

@@ -28,10 +28,14 @@ class Listed:
     picture: tuple[int, int] | None = None
     live_bound: int = 10**6
     extra_calls: int = 0
+    keys: frozenset[int] = frozenset()
 
     @property
     def calls(self) -> int:
         return sum(map(len, self.schedule)) + self.extra_calls
+
+    def given(self, frame: int) -> bool:
+        return frame in self.keys
 
     def ticks(self) -> Iterator[tuple[Step, ...]]:
         return iter(self.schedule)
@@ -119,6 +123,14 @@ GOOD = {
     "there and back": there_and_back(5, 3),
     "two groups": listed(6, 1, [[step(range(6), 1, 0, 0.25, group="global"), step(range(6), 1, 0, 0.75)]]),
     "noise again": listed(2, 2, [[step([0, 1], a, b)] for a, b in [(2, 1), (1, 2), (2, 1), (1, 0)]]),
+    "given keys": listed(
+        5,
+        2,
+        [[step([0, 1, 2], [0, t, 0], [0, t - 1, 0], [0, 1, 0])] for t in (2, 1)] + [[step([3, 4], 0, 0, 0.0)]],
+        keys=frozenset((0, 2, 3, 4)),
+        keep=1,
+        extra_calls=-1,
+    ),  # fmt: skip
     "random partition": listed(4, 2, [[step([2, 0], t, t - 1), step([3, 1], t, t - 1)] for t in (2, 1)]),
     "snapshot within a tick": listed(2, 1, [[step([0], 1, 0), step([1, 0], 1, [0, 1], [1, 0])]]),
 }
@@ -188,6 +200,18 @@ BAD = {
     "moved after final": (
         listed(2, 1, [[step([0], 1, 0)], [step([0, 1], [0, 1], [1, 0])]], keep=1),
         "frame 0 is final, but moved again",
+    ),
+    "given and moved": (
+        listed(2, 1, [[step([0, 1], [0, 1], [1, 0])]], keys=frozenset((0,))),
+        "frame 0 is final, but moved again",
+    ),
+    "given and not at its level": (
+        listed(2, 1, [[step([0, 1], 1, [1, 0], [0, 1])]], keys=frozenset((0,))),
+        "frame 0 is read at level 1, but it is at level 0",
+    ),
+    "given and never brought up": (
+        listed(2, 1, [[step([0], 1, 0)]], keys=frozenset((1,))),
+        "frame 1 of 2 is in no step",
     ),
     "repeat": (listed(2, 1, [[step([0, 1, 0], 1, 0)]]), "appears twice"),
     "outside": (listed(2, 1, [[step([0, 1, 2], 1, 0)]]), "frames 0 to 2 reach outside the sequence, 0 to 1"),

@@ -73,7 +73,7 @@ def _order(head: str, source: Path, target: Path, config: BatchConfig, settings:
     kind = getattr(import_module(module), name)
     own, options = build(kind.config_type, settings), build(RunOptions, settings)
     full = {key: plain(value) for key, value in {**values_of(own), **values_of(options)}.items()}
-    weights = sorted(find_prior(own.prior).folder.rglob("*.safetensors"))
+    weights = find_prior(own.prior).weights()
     what = [kind.name, {**full, "overwrite": None}, [fingerprint(path) for path in weights]]
     asked = json.dumps(what, sort_keys=True)
     tables = {kind.name: full, "batch": {key: plain(value) for key, value in asdict(config).items()}}

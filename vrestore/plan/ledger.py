@@ -49,7 +49,7 @@ class Ledger:
     partial: dict[int, tuple[int, float]] = field(default_factory=dict)
     """Frame -> (level it moves to, sum of the shares so far)."""
     final: dict[int, int] = field(default_factory=dict)
-    """Held frames that are final -> the tick at which they became so."""
+    """Held frames that are final -> the tick at which they became so; of given ones, that which first read them."""
 
     def advance(self, steps: tuple[Step, ...]) -> Outcome:
         """Take one tick. All its steps see the levels from before the tick.
@@ -132,7 +132,10 @@ class Ledger:
                     f"Tick {self.tick}, step {index}: frame {n} is read at level {level}, but it is final and "
                     f"released; a plan that needs it longer must say so (keep is {self.plan.keep})."
                 )
-            at = self.level[n] = self.plan.start_level
+            given = self.plan.given(n)
+            at = self.level[n] = self.plan.end_level if given else self.plan.start_level
+            if given:
+                self.final[n] = self.tick
         if at != level:
             raise PlanError(
                 f"Tick {self.tick}, step {index}: frame {n} is read at level {level}, but it is at level {at}."

@@ -28,7 +28,7 @@ class Tile:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One call of the prior on a window of frames (and a tile of the picture)."""
+    """One call of the prior on a window of frames (and a tile of the picture); see also `is_call`."""
 
     frames: np.ndarray
     """int (W,): positions in the latent sequence, any order or stride, no repeats."""
@@ -62,7 +62,7 @@ class Plan(Protocol):
 
     @property
     def start_level(self) -> int:
-        """The level at which every frame starts: T, or 0 for an inversion."""
+        """The level at which every frame starts that is not given: T, or 0 for an inversion."""
         ...
 
     @property
@@ -87,7 +87,7 @@ class Plan(Protocol):
 
     @property
     def calls(self) -> int:
-        """How many steps the plan has (calls of the prior before batching)."""
+        """How many steps the plan has that are calls of the prior (before batching)."""
         ...
 
     @property
@@ -95,7 +95,17 @@ class Plan(Protocol):
         """Upper bound of the frames that are held at any moment: started, and not yet handed out in frame order."""
         ...
 
+    def given(self, frame: int) -> bool:
+        """Whether a frame is there from the start, final at ``end_level``: read as context, never moved."""
+        ...
+
     def ticks(self) -> Iterator[tuple[Step, ...]]:
         """Groups of steps in execution order. The steps of one tick are independent: none reads a frame at a level
         that another step of the same tick produces. Every call starts from the first tick."""
         ...
+
+
+def is_call(step: Step, plan: Plan) -> bool:
+    """Whether the prior is asked; a step of given frames alone only brings them up, to be handed out in their turn."""
+    moves = bool(step.weight.any()) or step.attend is not None
+    return moves or not all(plan.given(frame) for frame in step.frames.tolist())

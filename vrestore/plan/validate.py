@@ -7,13 +7,13 @@ import numpy as np
 
 from vrestore.errors import PlanError
 from vrestore.plan.ledger import COMPLETE, Ledger
-from vrestore.plan.steps import Plan, Step, Tile
+from vrestore.plan.steps import Plan, Step, Tile, is_call
 
 
 def validate(plan: Plan) -> None:
     """Run through a plan and prove the invariants of the core.
 
-    Every frame starts at ``plan.start_level``, passes every level on its way (only re-noising may leap upwards), is
+    Every frame that is not given starts at ``plan.start_level``, passes every level on its way (only re-noising may leap upwards), is
     read only at the level it is at, and ends at ``plan.end_level``. The shares of its predictions at a level add up
     to one, at every latent pixel. Context is never written. No step reads what another step of its tick produces. Never
     are more than ``plan.live_bound`` frames held. The number of steps is ``plan.calls``.
@@ -27,10 +27,11 @@ def validate(plan: Plan) -> None:
         for index, step in enumerate(steps):
             try:
                 _check_form(step, plan)
-                coverage.add(step)
+                if is_call(step, plan):
+                    coverage.add(step)
+                    calls += 1
             except PlanError as error:
                 raise PlanError(f"Tick {tick}, step {index}: {error}") from None
-        calls += len(steps)
         for move in ledger.advance(steps).moves:
             coverage.check(tick, move.frame, move.level)
     ledger.close()

@@ -124,6 +124,10 @@ class WindowsPlan:
         tail = cover.stride - cover.shift if cover.shift else 0
         return min(self.frames, lead + cover.length + tail)
 
+    def given(self, frame: int) -> bool:
+        """No frame is."""
+        return False
+
     def ticks(self) -> Iterator[tuple[Step, ...]]:
         """Steps that may run together, in order; within a tick by ladder step, window and tile."""
         if self.order == "sweep":

@@ -12,15 +12,21 @@ from vrestore.errors import PriorError
 from vrestore.prior import Prior, PriorFacts
 from vrestore.weights import EMBEDDED, locate
 
-FAMILIES = {"EmbeddedPrior": "vrestore.priors.embedded"}
+FAMILIES = {
+    "EmbeddedPrior": "vrestore.priors.embedded",
+    "InterpolationPrior": "vrestore.priors.interpolation",
+}
 """Module of the adapter for every `_class_name` of a `model_index.json`."""
+WITHOUT_WEIGHTS = {"flow": "vrestore.priors.interpolation:FlowPrior"}
+"""Priors that have no weights, by name: "module:class"."""
 
 
 @dataclass(frozen=True)
 class PriorSource:
     """A prior that has been found but not loaded: its folder and its adapter."""
 
-    folder: Path
+    folder: Path | None
+    """None: it has no weights."""
     adapter: Any
 
     @property
@@ -29,6 +35,10 @@ class PriorSource:
         facts: PriorFacts = self.adapter.facts
         return facts
 
+    def weights(self) -> list[Path]:
+        """Its files of weights, in order."""
+        return [] if self.folder is None else sorted(self.folder.rglob("*.safetensors"))
+
     def load(self, device: torch.device, dtype: torch.dtype) -> Prior:
         """Read the weights. PriorError if they are missing or do not fit."""
         prior: Prior = self.adapter.from_pretrained(self.folder, device, dtype)
@@ -36,12 +46,15 @@ class PriorSource:
 
 
 def find_prior(name: str) -> PriorSource:
-    """An embedded prior by its name, or the prior in a folder. PriorError if there is none; never downloads."""
+    """A prior by its name, or the one in a folder. PriorError if there is none; never downloads."""
+    if name in WITHOUT_WEIGHTS:
+        module, _, adapter = WITHOUT_WEIGHTS[name].partition(":")
+        return PriorSource(None, getattr(import_module(module), adapter))
     folder = locate(name) if name in EMBEDDED else Path(name)
     index = folder / "model_index.json"
     if not index.is_file():
-        known = ", ".join(EMBEDDED)
-        raise PriorError(f"no prior {name!r}: neither an embedded one ({known}) nor a folder with a model_index.json")
+        known = ", ".join((*EMBEDDED, *WITHOUT_WEIGHTS))
+        raise PriorError(f"no prior {name!r}: neither one by name ({known}) nor a folder with a model_index.json")
     try:
         family = str(json.loads(index.read_text())["_class_name"])
     except (ValueError, KeyError, TypeError) as error:

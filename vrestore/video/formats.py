@@ -71,6 +71,7 @@ class Formats:
     fps: Annotated[
         str | None, f"Frames per second of an image sequence: 25, 23.976, 24000/1001. None: {DEFAULT_FPS}."
     ] = None
+    input_fps: Annotated[str | None, "The same, also for heads whose own --fps is the output's rate."] = None
     first_number: Annotated[
         int | None, "Number of the first frame of an output sequence. None: as in the input, else 1."
     ] = None
@@ -85,6 +86,7 @@ class Formats:
             raise ConfigError(f"first number is {self.first_number}; give 0 or more")
         self.arguments()
         self.rate()
+        self.rate(fps=False)
 
     def arguments(self) -> dict[str, str]:
         """Settings of the encoder by name."""
@@ -97,18 +99,26 @@ class Formats:
                 found[name] = value
         return found
 
-    def rate(self) -> Fraction | None:
-        """Frames per second as asked, the usual decimals of NTSC rates (23.976, 29.97 ...) made exact."""
-        if self.fps is None:
-            return None
-        try:
-            rate = Fraction(self.fps)
-        except (ValueError, ZeroDivisionError) as error:
-            raise ConfigError(f"fps is {self.fps!r}; give a number such as 25, 23.976 or 24000/1001") from error
-        if not 0 < rate <= 1000:
-            raise ConfigError(f"fps is {self.fps}; give more than 0 and at most 1000")
-        ntsc = Fraction(-(-rate // 1) * 1000, 1001)
-        return ntsc if "." in self.fps and abs(rate - ntsc) < Fraction(1, 200) else rate
+    def rate(self, *, fps: bool = True) -> Fraction | None:
+        """Frames per second of an image sequence; ``fps``: whether that field says so, too."""
+        named = {"input fps": self.input_fps, "fps": self.fps if fps else None}
+        return next((rate_of(text, name) for name, text in named.items() if text is not None), None)
+
+
+def rate_of(text: str, name: str = "fps") -> Fraction:
+    """Frames per second from text, the usual decimals of NTSC rates (23.976, 29.97 ...) made exact.
+
+    Raises:
+        ConfigError: no number, or out of range.
+    """
+    try:
+        rate = Fraction(text)
+    except (ValueError, ZeroDivisionError) as error:
+        raise ConfigError(f"{name} is {text!r}; give a number such as 25, 23.976 or 24000/1001") from error
+    if not 0 < rate <= 1000:
+        raise ConfigError(f"{name} is {text}; give more than 0 and at most 1000")
+    ntsc = Fraction(-(-rate // 1) * 1000, 1001)
+    return ntsc if "." in text and abs(rate - ntsc) < Fraction(1, 200) else rate
 
 
 def check_crf(codec: str, crf: int) -> None:

@@ -62,6 +62,7 @@ def mux(
     *,
     start_pts: int | None = None,
     stop_pts: int | None = None,
+    slow: Fraction = Fraction(1),
 ) -> None:
     """Joins segments (as `SegmentWriter` leaves them, in order) to ``output``, with the input's other streams.
 

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from vrestore.errors import ConfigError, OutputError
 from vrestore.video.choose import choose_encoding
@@ -145,7 +145,7 @@ def open_at_once(output: Path, size: tuple[int, int], encoding: AnyEncoding, inf
     return Y4mWriter(size, encoding, info)
 
 
-def join(segments: Sequence[Path], info: VideoInfo, output: Path, encoding: AnyEncoding, **trim: int) -> None:
+def join(segments: Sequence[Path], info: VideoInfo, output: Path, encoding: AnyEncoding, **trim: Any) -> None:
     """The output from its segments; ``trim`` as for `mux`."""
     if isinstance(encoding, PictureEncoding):
         place(segments, output, encoding)

@@ -1,6 +1,7 @@
 """Shot boundaries, by PySceneDetect's detectors on small pictures from our own reader."""
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -9,7 +10,7 @@ import cv2
 import numpy as np
 from scenedetect import AdaptiveDetector, FrameTimecode, ThresholdDetector
 
-from vrestore.video.info import FrameReader, Rgb, VideoInfo
+from vrestore.video.info import DecodedFrame, Rgb, VideoInfo
 from vrestore.video.read import open_reader
 
 _SHORTEST = 4
@@ -26,10 +27,15 @@ class Shot:
     stop: int
 
 
-def detect_shots(path: Path | str | VideoInfo, start: int = 0, stop: int | None = None) -> list[Shot]:
+def detect_shots(
+    path: Path | str | VideoInfo,
+    start: int = 0,
+    stop: int | None = None,
+    watch: Callable[[DecodedFrame], None] | None = None,
+) -> list[Shot]:
     """The shots of frames ``start`` to ``stop``: they cover the range without gap or overlap.
 
-    Hard cuts are found by changes that stand out from those around them, fades through black by brightness.
+    ``watch`` is shown every frame of them. Hard cuts are found by changes that stand out from those around them, fades through black by brightness.
     A still is one shot.
 
     Raises:
@@ -37,35 +43,44 @@ def detect_shots(path: Path | str | VideoInfo, start: int = 0, stop: int | None 
     """
     with open_reader(path, pace="fast") as reader:
         stop = reader.info.frames if stop is None else stop
+        frames = _watched(reader.frames(start, stop), watch)
         if stop - start < 2:
+            deque(frames, maxlen=0)
             return [Shot(start, stop)] if stop > start else []
-        cuts = _cuts(reader, start, stop)
+        cuts = _cuts(frames, stop - start)
     edges = [start, *(start + cut for cut in cuts), stop]
     return [Shot(first, last) for first, last in pairwise(edges)]
 
 
-def _cuts(reader: FrameReader, start: int, stop: int) -> list[int]:
-    """First frames of all shots but the first, counted from ``start``."""
+def _watched(frames: Iterator[DecodedFrame], watch: Callable[[DecodedFrame], None] | None) -> Iterator[DecodedFrame]:
+    for frame in frames:
+        if watch is not None:
+            watch(frame)
+        yield frame
+
+
+def _cuts(frames: Iterator[DecodedFrame], count: int) -> list[int]:
+    """First frames of all shots but the first, counted from the first frame."""
     adaptive = AdaptiveDetector(min_scene_len=_SHORTEST)
     fades = ThresholdDetector(min_scene_len=_SHORTEST)
     hard: set[int] = set()
     soft: set[int] = set()
-    for number, picture in enumerate(_padded(reader, start, stop)):
+    for number, picture in enumerate(_padded(frames)):
         at = FrameTimecode(number, fps=25.0)  # the rate plays no part: everything is counted in frames
         hard.update(cut.frame_num - _SHORTEST for cut in adaptive.process_frame(at, picture))
         soft.update(cut.frame_num - _SHORTEST for cut in fades.process_frame(at, picture))
     kept: list[int] = []
     for cut in sorted(hard | soft):
         near = bool(kept) and cut - kept[-1] < _SHORTEST
-        if 0 < cut < stop - start and not near:
+        if 0 < cut < count and not near:
             kept.append(cut)
     return kept
 
 
-def _padded(reader: FrameReader, start: int, stop: int) -> Iterator[np.ndarray]:
+def _padded(frames: Iterator[DecodedFrame]) -> Iterator[np.ndarray]:
     """Small pictures, the first and the last repeated: the detectors look at the neighbours on both sides."""
     picture = None
-    for frame in reader.frames(start, stop):
+    for frame in frames:
         small = _small(frame.rgb)
         if picture is None:
             yield from [small] * _SHORTEST
