@@ -24,6 +24,11 @@ X264 = {"preset": "ultrafast", "crf": "1", "bf": "2"}
 
 
 def fill(frame, planes):
+    if len(frame.planes) == 1:  # packed, eight bits
+        samples = np.frombuffer(memoryview(frame.planes[0]), np.uint8).reshape(frame.height, -1)
+        for channel, values in enumerate(planes):
+            samples[:, channel : 4 * frame.width : 4] = values
+        return
     kind = np.uint16 if frame.format.components[0].bits > 8 else np.uint8
     for plane, values in zip(frame.planes, planes, strict=True):
         samples = np.frombuffer(memoryview(plane), kind).reshape(plane.height, -1)
@@ -37,10 +42,11 @@ def moving(i, depth, size=SIZE):
     return [np.round(plane * 2 ** (depth - 8)) for plane in (wave, 118 + i, 138 - i)]
 
 
-def ramp(i, depth):
-    """Every code of the full range beside the next."""
-    luma = np.tile(np.linspace(0, 2**depth - 1, RAMP[1]).round(), (RAMP[0], 1))
-    return [luma, 2 ** (depth - 1), 2 ** (depth - 1)]
+def ramp(i, column):
+    """Every code beside the next, without those that the limited range reserves."""
+    reserved = 0 if column.full else 2 ** (column.depth - 8)
+    luma = np.tile(np.linspace(reserved, 2**column.depth - 1 - reserved, RAMP[1]).round(), (RAMP[0], 1))
+    return [luma, 2 ** (column.depth - 1), 2 ** (column.depth - 1)]
 
 
 def shaping(stream, aspect):
@@ -83,11 +89,13 @@ def write_text(container, stream, prefix):
         container.mux(packet)
 
 
-def add_video(container, column, size, rate, time_base, options):
-    codec = "ffv1" if column.lossless else "libx264"
-    stream = container.add_stream(codec, rate=rate, width=size[1], height=size[0], time_base=time_base,
-                                  options={} if column.lossless else options)  # fmt: skip
-    stream.pix_fmt = "yuv420p" if column.depth == 8 else f"yuv420p{column.depth}le"
+def add_video(container, pix_fmt, rate, time_base, options):
+    """``options``: of H.264; FFV1 where there are none."""
+    codec = "libx264" if options else "ffv1"
+    stream = container.add_stream(
+        codec, rate=rate, width=SIZE[1], height=SIZE[0], time_base=time_base, options=options or {}
+    )
+    stream.pix_fmt = pix_fmt
     stream.time_base = time_base
     return stream
 
@@ -95,7 +103,8 @@ def add_video(container, column, size, rate, time_base, options):
 def film(path, column):
     """Two languages, subtitles, chapters, a cover, a font, tags; Matroska, which holds it all."""
     with av.open(str(path), "w") as container:
-        video = add_video(container, column, SIZE, 25, Fraction(1, 25), X264)
+        options = None if column.lossless else X264
+        video = add_video(container, column.film_format, 25, Fraction(1, 25), options)
         sounds = [container.add_stream(column.sound, rate=48000) for _ in range(2)]
         names = (("fra", "Stereo", "default"), ("deu", "Kommentar", "comment"))
         for sound, (language, title, disposition) in zip(sounds, names, strict=True):
@@ -121,7 +130,8 @@ def film(path, column):
             ]
         )
         container.metadata.update(title="a film", reel="A003")
-        write_video(container, video, range(FRAMES), Fraction(1, 25), (moving(i, column.depth) for i in range(FRAMES)))
+        pictures = (moving(i, column.film_depth) for i in range(FRAMES))
+        write_video(container, video, range(FRAMES), Fraction(1, 25), pictures)
         for seed, sound in enumerate(sounds):
             write_sound(container, sound, FRAMES / 25, seed)
         write_text(container, text, prefix=False)
@@ -131,8 +141,9 @@ def camera(path, column):
     """A variable rate, a late start, a timecode, a turned picture of oblong pixels, tagged colours, tx3g subtitles."""
     quicktime = path.suffix == ".mov"
     with av.open(str(path), "w", container_options={"avoid_negative_ts": "disabled"}) as container:
-        options = X264 | {"chroma_sample_location": "topleft"}
-        video = add_video(container, column, SIZE, RATE, TICK, options)
+        options = None if column.lossless and not column.pictures else X264 | {"chroma_sample_location": "topleft"}
+        pix_fmt = "yuv420p" if column.depth == 8 else f"yuv420p{column.depth}le"
+        video = add_video(container, pix_fmt, RATE, TICK, options)
         context = video.codec_context
         context.color_primaries, context.color_trc, context.colorspace, context.color_range = 9, 14, 9, 1
         context.sample_aspect_ratio = Fraction(4, 3)
@@ -151,11 +162,22 @@ def camera(path, column):
 
 def graded(path, column):
     """A ramp through all codes with static HDR metadata."""
-    light = f"{LIGHT[0]},{LIGHT[1]}"
-    options = X264 | {"x264-params": f"mastering-display={MASTERING}:cll={light}:bframes=0"}
+    marks = f"mastering-display={MASTERING}:cll={LIGHT[0]},{LIGHT[1]}:"
+    _write_ramp(path, column, (9, 16, 9), marks)
+
+
+def scale(path, column):
+    """A ramp through all codes, BT.709."""
+    _write_ramp(path, column, (1, 1, 1), "")
+
+
+def _write_ramp(path, column, color, marks):
     with av.open(str(path), "w") as container:
+        options = X264 | {"x264-params": f"{marks}bframes=0"}
         stream = container.add_stream("libx264", rate=25, width=RAMP[1], height=RAMP[0], options=options)
         stream.pix_fmt = f"yuv420p{column.depth}le"
         context = stream.codec_context
-        context.color_primaries, context.color_trc, context.colorspace, context.color_range = 9, 16, 9, 2
-        write_video(container, stream, range(3), Fraction(1, 25), (ramp(i, column.depth) for i in range(3)))
+        context.color_primaries, context.color_trc, context.colorspace = color
+        context.color_range = 2 if column.full else 1
+        pictures = (ramp(i, column) for i in range(3))
+        write_video(container, stream, range(3), Fraction(1, 25), pictures)

@@ -15,7 +15,7 @@ import av.logging
 import numpy as np
 
 from vrestore.errors import ConfigError, OutputError
-from vrestore.video.colour import FULL, LIMITED
+from vrestore.video.colour import LEFT, LIMITED
 from vrestore.video.encode import VIDEO_FORMATS, Encoding, SegmentWriter, codec_options, output_aspect, output_color
 from vrestore.video.formats import CODECS, PIPE, Formats, check_crf, codecs_for
 from vrestore.video.info import ColorTags, VideoInfo
@@ -34,6 +34,8 @@ _TINY = 64
 """Pixels; encoders have their limits below, so that they are tried out first."""
 _SLICE_COUNTS = ("4", "6", "9", "12", "16", "24", "30")
 _QUIET = {"libx265": {"x265-params": "log-level=none"}}
+_SHAPELESS = {"av1": (".mp4",), "vp9": (".mp4",), "prores": (".mov",), "prores4444": (".mov",)}
+"""Codecs whose stream says nothing of the shape of a pixel, as libav's Matroska would need it; containers that do."""
 _IGNORED = re.compile(r"nknown option|rror parsing option")
 
 
@@ -83,11 +85,12 @@ def choose_encoding(
     pix_fmt = formats.pix_fmt and named_format(name, formats.pix_fmt, size, alpha)
     pix_fmt = pix_fmt or _format(name, layout, size, alpha)
     color = output_color(info, layout, pix_fmt, size)
-    if CODECS[name].encoder == "prores_ks" and color.range == FULL:  # neither ProRes nor .mov can say so
-        color = replace(color, range=LIMITED)
+    if CODECS[name].encoder == "prores_ks":  # neither it nor .mov can say anything else of range and chroma location
+        color = replace(color, range=min(color.range, LIMITED), chroma_location=min(color.chroma_location, LEFT))
     aspect = output_aspect(info, size)
-    if suffix == ".webm" and aspect != 1:
-        log.warning("%s: pixels that are not square cannot be marked in .webm; choose .mkv or .mp4", output)
+    if aspect != 1 and (suffix == ".webm" or (suffix == ".mkv" and name in _SHAPELESS)):
+        log.warning("%s: pixels that are not square cannot be marked: %s in %s has no place for it that is written; "
+                    "choose %s", output, name, suffix, " or ".join(_SHAPELESS.get(name, (".mp4",))))  # fmt: skip
     lossless = name in ("ffv1", "y4m")
     options = _all_options(name, info, color, formats)
     if name == "ffv1":

@@ -151,6 +151,23 @@ def _holds(kind: str, stream: Stream) -> bool:
     return True
 
 
+def contents(path: Path) -> list[str]:
+    """Words for all that a video holds beside its pictures, for outputs that hold nothing else."""
+    with open_container(path) as source:
+        main = next((stream for stream in source.streams.video if not is_cover(stream)), None)
+        streams = [stream for stream in source.streams if stream is not main and not _is_made_anew(stream)]
+        found = [_with_language(stream) for stream in streams]
+        found += ["chapters"] if source.chapters() else []
+        found += [f"tag {name}" for name in kept_tags(source.metadata)]
+        timecode = timecode_of(source, main) if main else None
+        return found + ([f"timecode {timecode}"] if timecode else [])
+
+
+def _with_language(stream: Stream) -> str:
+    words, language = _described(stream), stream.metadata.get("language", "und")
+    return words if language == "und" or not words.endswith(")") else f"{words[:-1]}, {language})"
+
+
 def copied_packets(
     source: InputContainer, copied: dict[int, Stream], span: Span, path: Path
 ) -> Iterator[tuple[float, AnyPacket]]:

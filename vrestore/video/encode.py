@@ -159,6 +159,9 @@ class SegmentWriter:
                 self._open(pts)
             frame.pts, frame.time_base = pts - self._first_pts, self._info.time_base
             frame.duration = round(1 / self._info.fps / self._info.time_base)
+            if encoding.codec == "prores_ks":  # its headers say what the frames do, not what the encoder was told
+                color = encoding.color
+                frame.color_primaries, frame.color_trc, frame.colorspace = color.primaries, color.transfer, color.matrix
             if self._shaped is not None:
                 self._shaped.push(frame)
                 frame = self._shaped.pull()

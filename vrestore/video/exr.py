@@ -6,7 +6,10 @@ Rule: light in [0, 1] is coded by the sRGB curve, which makes it a picture like 
 
 import io
 import logging
+import math
 import re
+import struct
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -30,6 +33,39 @@ _PLANES = {"gbrp": (2, 0, 1), "gbrap": (2, 0, 1, 3), "gray": (0, 0, 0)}
 """Where R, G, B and alpha are."""
 _FLOATS = re.compile(r"(gbrp|gbrap|gray)f(16|32)le")
 _LARGEST_HALF = 65504.0
+_D65 = (0.3127, 0.3290)
+PRIMARIES = {
+    1: (0.640, 0.330, 0.300, 0.600, 0.150, 0.060, *_D65),
+    5: (0.640, 0.330, 0.290, 0.600, 0.150, 0.060, *_D65),
+    6: (0.630, 0.340, 0.310, 0.595, 0.155, 0.070, *_D65),
+    7: (0.630, 0.340, 0.310, 0.595, 0.155, 0.070, *_D65),
+    9: (0.708, 0.292, 0.170, 0.797, 0.131, 0.046, *_D65),
+    11: (0.680, 0.320, 0.265, 0.690, 0.150, 0.060, 0.314, 0.351),
+    12: (0.680, 0.320, 0.265, 0.690, 0.150, 0.060, *_D65),
+    22: (0.630, 0.340, 0.295, 0.605, 0.155, 0.077, *_D65),
+}
+"""CIE 1931 x and y of red, green, blue and white by the code of H.273, table 2."""
+_HEADER = 8
+_UNSPECIFIED = 2
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What the header of an OpenEXR file says of its pixels."""
+
+    chromaticities: tuple[float, ...] = ()
+    """As in `PRIMARIES`; empty where the file does not say, which means Rec. 709."""
+    aspect: Fraction = Fraction(1)
+    """Width of a pixel over its height."""
+
+    @property
+    def primaries(self) -> int:
+        """The code of H.273, `_UNSPECIFIED` for others."""
+        codes = (c for c, known in PRIMARIES.items() if np.allclose(self.chromaticities, known, atol=5e-4))
+        return next(codes, _UNSPECIFIED) if self.chromaticities else 1
+
+
+_UNMARKED = Marks()
 
 
 def probe_exr(path: Path) -> VideoInfo:
@@ -40,11 +76,12 @@ def probe_exr(path: Path) -> VideoInfo:
         UnsupportedMediaError: without plain R, G, B (or Y) channels, such as layers or depth alone.
     """
     samples, pix_fmt = _decoded(path)
-    # the format's own default: Rec. 709 primaries
+    marks = _marks(path.read_bytes())
     return VideoInfo(
         path=path, width=samples.shape[2], height=samples.shape[1], frames=1, fps=Fraction(1), time_base=Fraction(1),
         start_pts=0, duration_s=0.0, codec="exr", pix_fmt=pix_fmt, bit_depth=16 if "f16" in pix_fmt else 32,
-        color=ColorTags(1, SRGB, 2, 2), is_still=True,
+        color=ColorTags(marks.primaries, SRGB, 2, 2), sample_aspect=marks.aspect, is_still=True,
+        chromaticities=marks.chromaticities,
     )  # fmt: skip
 
 
@@ -62,10 +99,13 @@ def read_exr(path: Path) -> tuple[Rgb, Beside]:
     return rgb, Beside(np.clip(samples[3], 0, 1) if len(samples) == 4 else None, outside)
 
 
-def exr_bytes(rgb: Rgb, pix_fmt: str, transfer: int, beside: Beside) -> bytes:
+def exr_bytes(rgb: Rgb, pix_fmt: str, transfer: int, beside: Beside, marks: Marks = _UNMARKED) -> bytes:
     """An OpenEXR file (ZIP compression) of a coded picture, which is brought to linear light.
 
     ``pix_fmt``: one of `HALF_FORMATS` and `FLOAT_FORMATS`. Halves are rounded to the nearest.
+
+    Raises:
+        OutputError: it cannot be encoded.
     """
     height, width = rgb.shape[1:]
     light = to_linear(rgb if beside.outside is None else rgb + beside.outside, transfer)
@@ -81,9 +121,11 @@ def exr_bytes(rgb: Rgb, pix_fmt: str, transfer: int, beside: Beside) -> bytes:
     try:
         encoder = av.CodecContext.create("exr", "w")
         encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = width, height, work, Fraction(1)
+        encoder.sample_aspect_ratio = marks.aspect
         encoder.options = {"format": "half" if half else "float", "compression": "zip16"}
         frame.pts = 0
-        return b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)])
+        data = b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)])
+        return _marked(data, marks)
     except (av.error.FFmpegError, ValueError) as error:
         raise OutputError(f"a picture of {width}x{height} cannot be encoded as EXR: {reason(error)}") from error
 
@@ -113,3 +155,44 @@ def _decoded(path: Path) -> tuple[Samples, str]:
         plane = np.frombuffer(memoryview(frame.planes[at]), dtype).reshape(frame.height, -1)
         samples[channel] = plane[:, : frame.width]
     return samples, frame.format.name.replace("gray", "gbrp")
+
+
+def _header(data: bytes) -> tuple[dict[str, tuple[int, int]], int]:
+    """Place and size of every value of the (first) header by its name, and where the header's closing zero stands.
+
+    The layout is that of "OpenEXR File Layout": name, type, size, value.
+    """
+    found, at = {}, _HEADER
+    while data[at]:
+        end = data.index(0, at)
+        start = data.index(0, end + 1) + 5
+        size = int.from_bytes(data[start - 4 : start], "little")
+        found[data[at:end].decode("latin-1")] = (start, size)
+        at = start + size
+    return found, at
+
+
+def _marks(data: bytes) -> Marks:
+    """What a file says; nothing where its header is damaged."""
+    try:
+        values = {name: data[start : start + size] for name, (start, size) in _header(data)[0].items()}
+        chromaticities = struct.unpack("<8f", values["chromaticities"]) if "chromaticities" in values else ()
+        (aspect,) = struct.unpack("<f", values.get("pixelAspectRatio", b"\0\0\x80?"))
+    except (IndexError, ValueError, struct.error):
+        return _UNMARKED
+    shape = Fraction(aspect).limit_denominator(1000) if math.isfinite(aspect) and aspect > 0 else Fraction(1)
+    if not all(map(math.isfinite, chromaticities)):
+        chromaticities = ()
+    return Marks(tuple(round(value, 6) for value in chromaticities), shape or Fraction(1))
+
+
+def _marked(data: bytes, marks: Marks) -> bytes:
+    """A file as libav wrote it, which has no chromaticities, with those of ``marks`` in its header."""
+    if not marks.chromaticities:
+        return data
+    _, end = _header(data)
+    new = b"chromaticities\0chromaticities\0" + struct.pack("<I8f", 32, *marks.chromaticities)
+    # a table of where each block of lines begins follows; the first begins where the table ends
+    (first,) = struct.unpack_from("<Q", data, end + 1)
+    table = np.frombuffer(data[end + 1 : first], "<u8") + np.uint64(len(new))
+    return data[:end] + new + b"\0" + table.astype("<u8").tobytes() + data[first:]

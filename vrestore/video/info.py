@@ -111,6 +111,8 @@ class VideoInfo:
     numbers: tuple[int, int] | None = None
     """First and last number of an image sequence; ``path`` is then its pattern."""
     hdr: HdrMetadata | None = None
+    chromaticities: tuple[float, ...] = ()
+    """Of OpenEXR: CIE 1931 x and y of red, green, blue and white, as the file says them; empty where it does not."""
 
     @property
     def pictures(self) -> bool:

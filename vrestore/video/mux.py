@@ -32,8 +32,9 @@ from vrestore.video.copied import (
 from vrestore.video.encode import VIDEO_FORMATS
 from vrestore.video.files import replacing
 from vrestore.video.hdr import marked_template
-from vrestore.video.info import VideoInfo
+from vrestore.video.info import ColorTags, VideoInfo
 from vrestore.video.source import AnyPacket, open_container, reason, time_base_of, video_stream
+from vrestore.video.tags import lost_tags
 from vrestore.video.timecode import advanced, counting_rate
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class _Segment:
     delay: int
     """Frames: how far decoding runs ahead of showing."""
     frames: int
+    color: ColorTags
 
 
 def mux(
@@ -107,7 +109,8 @@ def _examined(path: Path) -> _Segment:
             delay = max(delay, sum(other > pts for other in recent))
             recent.append(pts)
             last = max(last, pts)
-    return _Segment(path, note["first_pts"], max(last, note["first_pts"]), delay, frames)
+    color = ColorTags(*note["color"], note.get("chroma", 0))
+    return _Segment(path, note["first_pts"], max(last, note["first_pts"]), delay, frames, color)
 
 
 def _note(container: InputContainer, path: Path) -> dict[str, Any]:
@@ -162,7 +165,8 @@ def _write(
         sound = copied_packets(source, copied, span, info.path) if source and copied else iter(())
         for _, packet in heapq.merge(_video_packets(video, parts, info, span), sound, key=lambda item: item[0]):
             container.mux(packet)
-    if wanted and (lost := wanted.missing_in(path)):
+    lost = [*(wanted.missing_in(path) if wanted else []), *lost_tags(path, parts[0].color, info.hdr)]
+    if lost:
         log.warning("%s: left out, because %s does not hold it: %s", info.path, kind, ", ".join(lost))
 
 

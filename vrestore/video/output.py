@@ -7,6 +7,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from vrestore.errors import ConfigError, OutputError
 from vrestore.video.choose import choose_encoding
+from vrestore.video.colour import UNSPECIFIED
+from vrestore.video.copied import contents
 from vrestore.video.encode import Encoding, SegmentWriter
 from vrestore.video.files import replacing
 from vrestore.video.formats import Formats
@@ -103,10 +105,14 @@ def choose_output(
         ConfigError: what is asked for cannot be, or does not go together.
     """
     pattern = Pattern.of(output)
+    if info.chromaticities and info.color.primaries == UNSPECIFIED and output.suffix.lower() != ".exr":
+        _warn_of_primaries(info)
     if formats.first_number is not None and pattern is None:
         raise ConfigError(f"first number is for image sequences, and {output} is none; leave it out")
     if pattern is not None:
-        return choose_pictures(info, output, formats, first_number(info, span, formats))
+        pictures = choose_pictures(info, output, size, formats, first_number(info, span, formats))
+        _warn_of_streams(info, "pictures do not hold")
+        return pictures
     if is_still_name(output):
         frames = span[1] - span[0]
         if frames != 1:
@@ -114,15 +120,38 @@ def choose_output(
                 f"{output.name} is one picture, but {frames} frames are asked for; name a video or a sequence such as "
                 f"{output.stem}.%04d{output.suffix}, or give --start and --end"
             )
-        return choose_pictures(info, output, formats, None)
+        _warn_of_streams(info, "pictures do not hold")
+        return choose_pictures(info, output, size, formats, None)
+    encoding = choose_encoding(info, output, size, formats)
     if is_pipe(output):
         _warn_of_pipe(info)
-    return choose_encoding(info, output, size, formats)
+    return encoding
+
+
+def _warn_of_streams(info: VideoInfo, why: str) -> None:
+    """Names all of an input but its pictures, for an output of which ``why`` ends in that: "pictures do not hold"."""
+    if info.pictures:
+        return
+    lost = contents(info.path)
+    if info.vfr or info.start_pts:
+        lost.append("the times of frames")
+    if info.hdr and info.hdr.mastering:
+        lost.append("mastering display")
+    if info.hdr and info.hdr.light:
+        lost.append("content light level")
+    if lost:
+        log.warning("%s: left out, because %s it: %s", info.path, why, ", ".join(lost))
+
+
+def _warn_of_primaries(info: VideoInfo) -> None:
+    log.warning(
+        "%s: its primaries (red, green, blue and white at %s in CIE xy) have no code in H.273; only an .exr output is "
+        "marked with them", info.path, ", ".join(f"{value:.4f}" for value in info.chromaticities),
+    )  # fmt: skip
 
 
 def _warn_of_pipe(info: VideoInfo) -> None:
-    if info.audio_streams or info.subtitle_streams:
-        log.warning("%s: sound and subtitles are left out: Y4M does not hold them", info.path)
+    _warn_of_streams(info, "Y4M does not hold")
     if info.vfr:
         log.warning("%s: its frame rate varies; Y4M has one rate, the mean", info.path)
     if info.color.primaries == 9 or info.color.transfer in (16, 18):

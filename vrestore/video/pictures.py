@@ -4,10 +4,14 @@ import json
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 
 from vrestore.errors import ConfigError, OutputError
+from vrestore.video.colour import UNSPECIFIED
+from vrestore.video.encode import output_aspect
+from vrestore.video.exr import PRIMARIES, Marks
 from vrestore.video.files import replacing
 from vrestore.video.formats import Formats
 from vrestore.video.info import Beside, Outside, Rgb, VideoInfo
@@ -40,6 +44,8 @@ class PictureEncoding:
     """Of .exr: the curve by which samples become linear light."""
     first_number: int | None = None
     """Of a sequence: the number of its first frame."""
+    marks: Marks = field(default_factory=Marks)
+    """Of .exr: what its header says."""
 
     @property
     def lossless(self) -> bool:
@@ -53,11 +59,14 @@ class PictureEncoding:
 
     def encoded(self, rgb: Rgb, beside: Beside | None) -> bytes:
         """A file of one picture; OutputError if it cannot be made."""
-        return still_bytes(rgb, f".{self.codec}", self.pix_fmt, transfer=self.transfer, beside=beside or _PLAIN)
+        more = {"transfer": self.transfer, "beside": beside or _PLAIN, "marks": self.marks}
+        return still_bytes(rgb, f".{self.codec}", self.pix_fmt, **more)
 
 
-def choose_pictures(info: VideoInfo, output: Path, formats: Formats, first_number: int | None) -> PictureEncoding:
-    """How a picture, or a sequence (``first_number`` is that of its first frame), is encoded.
+def choose_pictures(
+    info: VideoInfo, output: Path, size: tuple[int, int], formats: Formats, first_number: int | None
+) -> PictureEncoding:
+    """How a picture of ``size`` (height, width), or a sequence (``first_number``: its first frame's), is encoded.
 
     PNG and TIFF get 8 bits where the input has 8, else 16; EXR halves, or floats where the input has those; alpha is
     carried.
@@ -91,22 +100,26 @@ def choose_pictures(info: VideoInfo, output: Path, formats: Formats, first_numbe
                 f"pixel format {formats.pix_fmt} is not one of {suffix} {of}; choose one of {', '.join(allowed)}"
             )
         pix_fmt = named[formats.pix_fmt]
-    _warn(info, suffix, alpha)
-    transfer = transfer_of(info) if suffix == ".exr" else 0
-    return PictureEncoding(suffix[1:], pix_fmt, transfer, first_number)
+    aspect = output_aspect(info, size)
+    _warn(info, suffix, alpha, aspect)
+    if suffix != ".exr":
+        return PictureEncoding(suffix[1:], pix_fmt, 0, first_number)
+    primaries = info.chromaticities if info.linear else PRIMARIES.get(info.color.primaries, ())
+    return PictureEncoding(suffix[1:], pix_fmt, transfer_of(info), first_number, Marks(primaries, aspect))
 
 
-def _warn(info: VideoInfo, suffix: str, alpha: bool) -> None:
+def _warn(info: VideoInfo, suffix: str, alpha: bool, aspect: Fraction) -> None:
     """Says what pictures do not hold of the input."""
-    if info.audio_streams or info.subtitle_streams:
-        log.warning("%s: sound and subtitles are left out: pictures do not hold them", info.path)
-    if info.vfr:
-        log.warning("%s: the times of its frames are left out: pictures have none", info.path)
-    if info.color.primaries in _WIDE_PRIMARIES or info.color.transfer in _HDR_TRANSFERS:
+    if suffix == ".exr":
+        if info.color.primaries not in (UNSPECIFIED, *PRIMARIES):
+            log.warning("%s: its primaries, %d of H.273, are not written to .exr", info.path, info.color.primaries)
+    elif info.color.primaries in _WIDE_PRIMARIES or info.color.transfer in _HDR_TRANSFERS:
         log.warning(
             "%s: pictures are not tagged with its colours (primaries %d, transfer %d of H.273); name them where the "
             "pictures are read", info.path, info.color.primaries, info.color.transfer,
         )  # fmt: skip
+    if aspect != 1 and suffix != ".exr":
+        log.warning("%s: pictures are not marked with the shape of their pixels, %s", info.path, aspect)
     if alpha and info.linear != (suffix == ".exr"):
         log.warning(
             "%s: colours and alpha stay as they are; .exr is taken to be premultiplied, other pictures are not",

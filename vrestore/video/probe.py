@@ -2,7 +2,6 @@
 
 import heapq
 import logging
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -11,10 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import av
-import av.filter
-import av.logging
 from av.container import InputContainer
-from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -22,11 +18,12 @@ from vrestore.errors import ConfigError, EmptyMediaError, UnsupportedMediaError
 from vrestore.video.colour import yuv_rule
 from vrestore.video.fields import FLAGS_OF, flagged, looks_progressive
 from vrestore.video.hdr import hdr_metadata, lost_metadata
-from vrestore.video.info import CHROMA_LOCATIONS, ColorTags, Fields, VideoInfo
+from vrestore.video.info import Fields, VideoInfo
 from vrestore.video.planes import pixel_layout, readable_format
 from vrestore.video.sequence import Pattern, probe_sequence
 from vrestore.video.source import AnyPacket, check_file, open_container, time_base_of, video_stream
 from vrestore.video.stills import is_still_name, probe_still
+from vrestore.video.tags import color_tags, unseen
 
 log = logging.getLogger(__name__)
 
@@ -203,10 +200,10 @@ def _describe(
         log.warning("%s: its alpha is left out: that of VP8 and VP9 is not read", path)
     rotation = _rotation(frame, path)
     width, height = (frame.height, frame.width) if rotation % 180 else (frame.width, frame.height)
-    chroma, shape = _unseen(frame)
+    chroma, shape = unseen(frame)
     aspect = stream.sample_aspect_ratio or shape or Fraction(1)
     fps, time_base = _rate(stream, times)
-    color = _color(stream.codec_context, frame, layout.full, chroma)
+    color = color_tags(stream.codec_context, frame, layout.full, chroma)
     if layout.kind == "yuv":
         yuv_rule(color, frame.height, frame.width)  # refuses what cannot be converted
     interlaced = fields != "none" and not looks_progressive(path)
@@ -253,47 +250,3 @@ def _rotation(frame: VideoFrame, path: Path) -> int:
         log.warning("%s: a rotation by %d degrees is not a quarter turn and is left out", path, degrees)
         return 0
     return degrees % 360
-
-
-def _unseen(frame: VideoFrame) -> tuple[int, Fraction]:
-    """AVChromaLocation and pixel shape of a frame, 0 where they are not stated.
-
-    PyAV shows them nowhere, but in what FFmpeg's ``showinfo`` logs of a frame.
-    """
-    graph = av.filter.Graph()
-    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1))
-    graph.link_nodes(source, graph.add("showinfo", "checksum=0"), graph.add("buffersink")).configure()
-    before = av.logging.get_level()
-    av.logging.set_level(av.logging.INFO)
-    try:
-        with av.logging.Capture() as lines:
-            graph.push(frame)
-            graph.pull()
-    finally:
-        av.logging.set_level(before)
-    found = re.search(r" cl:(\w+) sar:(\d+)/(\d+) ", "".join(text for _, _, text in lines))
-    if found is None or found[1] not in CHROMA_LOCATIONS:
-        return 0, Fraction(0)
-    aspect = Fraction(int(found[2]), int(found[3])) if int(found[3]) else Fraction(0)
-    return CHROMA_LOCATIONS.index(found[1]), aspect
-
-
-def _color(context: VideoCodecContext, frame: VideoFrame, full: bool, chroma: int) -> ColorTags:
-    """The tags of the decoded frame, or the container's where the frame has none.
-
-    A chroma location that is not stated is the one that the codec's standard assumes.
-    """
-    matrix = int(frame.colorspace)
-    matrix = int(context.colorspace) if matrix == 2 else matrix
-    primaries = int(frame.color_primaries)
-    transfer = int(frame.color_trc)
-    range_ = int(frame.color_range) or int(context.color_range)
-    centered = full or context.name in ("mjpeg", "mpeg1video")
-    location = 0 if frame.format.is_rgb else chroma or (2 if centered else 3 if matrix == 9 else 1)
-    return ColorTags(
-        int(context.color_primaries) if primaries == 2 else primaries,
-        int(context.color_trc) if transfer == 2 else transfer,
-        matrix,
-        2 if full else range_,
-        location,
-    )

@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 
 from vrestore.errors import ConfigError, OutputError, UnreadableMediaError, UnsupportedMediaError
 from vrestore.video.colour import yuv_rule
-from vrestore.video.exr import exr_bytes, probe_exr, read_exr
+from vrestore.video.exr import Marks, exr_bytes, probe_exr, read_exr
 from vrestore.video.files import replacing
 from vrestore.video.info import AlphaPlane, Beside, ColorTags, Rgb, VideoInfo
 from vrestore.video.planes import frame_to_alpha, frame_to_rgb, has_alpha, pixel_layout, readable_format, rgb_to_frame
@@ -27,6 +27,7 @@ _TURNS = {1: (0, False), 2: (0, True), 3: (2, False), 4: (2, True), 5: (1, True)
           8: (1, False)}  # fmt: skip
 """Quarter turns counter-clockwise, after mirroring left and right or not, by the value of Exif's orientation."""
 _PLAIN = Beside()
+_UNMARKED = Marks()
 
 
 def is_still_name(path: Path) -> bool:
@@ -108,17 +109,19 @@ def write_still(path: Path | str, rgb: Rgb, *, bit_depth: int = 8) -> None:
         temporary.write_bytes(data)
 
 
-def still_bytes(rgb: Rgb, suffix: str, pix_fmt: str, *, transfer: int = 0, beside: Beside = _PLAIN) -> bytes:
+def still_bytes(
+    rgb: Rgb, suffix: str, pix_fmt: str, *, transfer: int = 0, beside: Beside = _PLAIN, marks: Marks = _UNMARKED
+) -> bytes:
     """A picture file of the kind that ``suffix`` names.
 
     ``pix_fmt``: rgb24, rgba, rgb48le, rgba64le, or for .exr a floating point one; ``transfer`` is the curve by which
-    .exr gets linear light.
+    .exr gets linear light, ``marks`` what its header says.
 
     Raises:
         OutputError: it cannot be encoded.
     """
     if suffix == ".exr":
-        return exr_bytes(rgb, pix_fmt, transfer, beside)
+        return exr_bytes(rgb, pix_fmt, transfer, beside, marks)
     top = 65535 if "64" in pix_fmt or "48" in pix_fmt else 255
     dtype = np.uint16 if top == 65535 else np.uint8
     planes = list(rgb[::-1])
