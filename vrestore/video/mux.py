@@ -109,7 +109,8 @@ def _examined(path: Path) -> _Segment:
             delay = max(delay, sum(other > pts for other in recent))
             recent.append(pts)
             last = max(last, pts)
-    color = ColorTags(*note["color"], note.get("chroma", 0))
+    primaries, transfer, matrix, range_ = note["color"]
+    color = ColorTags(primaries, transfer, matrix, range_, note.get("chroma", 0))
     return _Segment(path, note["first_pts"], max(last, note["first_pts"]), delay, frames, color)
 
 

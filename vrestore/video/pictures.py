@@ -59,8 +59,8 @@ class PictureEncoding:
 
     def encoded(self, rgb: Rgb, beside: Beside | None) -> bytes:
         """A file of one picture; OutputError if it cannot be made."""
-        more = {"transfer": self.transfer, "beside": beside or _PLAIN, "marks": self.marks}
-        return still_bytes(rgb, f".{self.codec}", self.pix_fmt, **more)
+        suffix, around = f".{self.codec}", beside or _PLAIN
+        return still_bytes(rgb, suffix, self.pix_fmt, transfer=self.transfer, beside=around, marks=self.marks)
 
 
 def choose_pictures(
