@@ -76,7 +76,8 @@ class JobFolder:
     def start(self) -> None:
         """Begin anew; what an earlier run left is removed. OutputError if the folder cannot be made."""
         try:
-            shutil.rmtree(self.path, ignore_errors=True)
+            with suppress(FileNotFoundError):
+                shutil.rmtree(self.path)
             self.path.mkdir(parents=True)
             remove_stale(self._output)
         except OSError as error:

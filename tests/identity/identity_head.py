@@ -4,6 +4,8 @@
 call `install` first.
 """
 
+import os
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +70,7 @@ class IdentityPrior:
 class IdentityConfig(TaskConfig):
     prior: Annotated[str, "Folder of the prior."] = str(FOLDER)
     fail_at: Annotated[int | None, "Source frame at which the head fails."] = None
+    stop_at: Annotated[int | None, "Source frame at which the process stops until it is told to go on."] = None
 
 
 class Identity:
@@ -91,6 +94,8 @@ class Identity:
         self._finished += 1
         if self._finished - 1 == self.config.fail_at:
             raise RuntimeError("asked to fail")
+        if self._finished - 1 == self.config.stop_at:
+            os.kill(os.getpid(), signal.SIGSTOP)
         return source
 
     def consistency_db(self, output, source):
