@@ -91,23 +91,38 @@ class JobFolder:
         if not manifest.exists():
             self.start()
             return
-        try:
-            saved = json.loads(manifest.read_text())
-            asked, plan, state = dict(saved["asked"]), dict(saved["plan"]), JobState(**saved["state"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ResumeError(f"{manifest} cannot be read ({error}); start anew, without --resume") from error
+        asked, plan, state = self._saved()
         changed = [k for k in self._asked if asked.get(k) != self._asked[k]]
         if changed:
             what = "; ".join(f"{k} was {asked.get(k)}, is {self._asked[k]}" for k in changed)
             raise ResumeError(
                 f"{self.path} belongs to another job: {what}. Run it as before, or without --resume to start anew"
             )
-        files = [*state.segments, *([state.checkpoint] if state.checkpoint else [])]
+        self.plan, self.state = plan, state
+        self._check_complete()
+        remove_stale(self._output)
+
+    @classmethod
+    def standing(cls, output: Path) -> "JobFolder":
+        """The folder of an output as it stands, whatever was asked. ResumeError if it cannot be read."""
+        folder = cls(output, {}, {})
+        folder._asked, folder.plan, folder.state = folder._saved()
+        folder._check_complete()
+        return folder
+
+    def _saved(self) -> tuple[dict[str, Any], dict[str, Any], JobState]:
+        manifest = self.path / "job.json"
+        try:
+            saved = json.loads(manifest.read_text())
+            return dict(saved["asked"]), dict(saved["plan"]), JobState(**saved["state"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ResumeError(f"{manifest} cannot be read ({error}); start anew, without --resume") from error
+
+    def _check_complete(self) -> None:
+        files = [*self.state.segments, *([self.state.checkpoint] if self.state.checkpoint else [])]
         missing = [name for name in files if not (self.path / name).is_file()]
         if missing:
             raise ResumeError(f"{self.path} is incomplete, {missing[0]} is missing; start anew, without --resume")
-        self.plan, self.state = plan, state
-        remove_stale(self._output)
 
     def again(self, plan: dict[str, Any]) -> None:
         """Go back to the last checkpoint, and on from there with another plan. OutputError as `save`."""

@@ -1,7 +1,7 @@
 """The engine: a video, its shots, their latents, the executor, and a video again. It knows tasks, but never a head."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 
 from vrestore.checkpoint import JobFolder, JobState
 from vrestore.clock import Clock
+from vrestore.errors import ResumeError
 from vrestore.executor import State
 from vrestore.job import Job, plan_job, prepare, shrunk, warn_of_memory
 from vrestore.memory import MemoryPlan
@@ -22,7 +23,7 @@ from vrestore.video.pictures import PictureSegment
 from vrestore.video.y4m import local_input
 from vrestore.walk import Restored, ShotWalk
 
-__all__ = ["plan_job", "run", "stream"]
+__all__ = ["join_parts", "plan_job", "run", "shots_of", "stream"]
 
 SEGMENT_FRAMES = 48
 """Frames after which a segment of output is closed and a checkpoint taken, at the next end of a tick."""
@@ -99,12 +100,49 @@ def _run(task: Task, input: Path, output: Path | str, options: RunOptions) -> Ru
     tally.go_on(folder.state)
     try:
         _run_within_memory(job, folder, encoding, tally)
+        if not options.join:
+            return tally.result()
         with clock.stage("write"):
             join(folder.segments(), job.target, job.output, encoding, **_trim(job, folder.state))
     except BaseException:
         folder.leave()
         raise
     folder.remove()
+    return tally.result()
+
+
+def shots_of(task: Task, input: Path | str, options: RunOptions) -> tuple[tuple[int, int], ...]:
+    """The shots of what would be restored, as ``options.shots`` takes them. Reads the input, writes nothing.
+
+    A head that makes other times looks for shots itself: all is one.
+    """
+    job = prepare(task, input, None, options)
+    return (job.span,) if job.timeline else tuple((part.shot.start, part.shot.stop) for part in job.parts)
+
+
+def join_parts(
+    task: Task, input: Path | str, output: Path | str, parts: Sequence[Path], options: RunOptions
+) -> RunResult:
+    """Join what runs without ``options.join`` have left in the job folders of ``parts`` (their outputs, in order).
+
+    Raises:
+        ResumeError: a part is incomplete.
+        VRestoreError: as `run`.
+    """
+    clock = Clock()
+    with clock.stage("inspect"):
+        job = prepare(task, input, output, options)
+    folders = [JobFolder.standing(part) for part in parts]
+    states = [folder.state for folder in folders]
+    whole = JobState(frames=sum(state.frames for state in states), first_pts=states[0].first_pts)
+    whole.consistency_sum_db = sum(state.consistency_sum_db for state in states)
+    if job.encoding is None or whole.frames != job.frames:
+        raise ResumeError(f"the parts of {job.output} hold {whole.frames} frames of {job.frames}")
+    tally = _Tally(job, clock, options)
+    tally.go_on(whole)
+    with clock.stage("write"):
+        segments = [segment for folder in folders for segment in folder.segments()]
+        join(segments, job.info, job.output, job.encoding, **_trim(job, whole))
     return tally.result()
 
 

@@ -147,7 +147,9 @@ def prepare(task: Task, input: Path | str, output: Path | str | None, options: R
         shown = info if wanted is None else drafted(wanted, info, span)
         count = span[1] - span[0] if wanted is None else shown.frames
         encoding = _encoding(shown, target, size, (span[0], span[0] + count), options)
-    timeline, parts = retimed_parts(wanted, info, span) if wanted else (None, plain_parts(info, span))
+    if wanted and options.shots:
+        raise ConfigError(f"shots are given, but {task.name} makes other times and looks for them; leave them out")
+    timeline, parts = retimed_parts(wanted, info, span) if wanted else (None, plain_parts(info, span, options.shots))
     needs = _needs(task, info, size, parts, encoding, prior, device)
     memory = plan_memory(free_bytes(device), needs)
     return Job(task, info, target, size, span, parts, encoding, needs, memory, prior, device, dtype, timeline)

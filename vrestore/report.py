@@ -25,7 +25,9 @@ class RunOptions:
     """How to run, which does not change what the prior makes of a frame.
 
     ``start`` and ``end`` (exclusive): a frame number ("120") or a time ("5.2s", "00:00:05.2"). ``deinterlace``: make
-    whole pictures of interlaced frames, or not; without a word, interlaced input is refused.
+    whole pictures of interlaced frames, or not; without a word, interlaced input is refused. ``shots``: where shots
+    begin and end (half-open ranges of frames that cover what is restored); without them they are looked for.
+    ``join=False`` leaves the finished pieces in the job folder, for `vrestore.engine.join_parts`.
     """
 
     start: str | None = None
@@ -33,6 +35,8 @@ class RunOptions:
     deinterlace: bool | None = None
     resume: bool = field(default=False, metadata={ONCE: True})
     overwrite: bool = True
+    shots: tuple[tuple[int, int], ...] | None = field(default=None, metadata={ONCE: True})
+    join: bool = field(default=True, metadata={ONCE: True})
     progress: Callable[[Progress], None] | None = None
     formats: Formats = field(default_factory=Formats)
 

@@ -8,6 +8,7 @@ from fractions import Fraction
 import cv2
 import numpy as np
 
+from vrestore.errors import ConfigError
 from vrestore.timeline import Retiming, Timeline
 from vrestore.video import DecodedFrame, Shot, VideoInfo, detect_shots, open_reader
 
@@ -31,11 +32,23 @@ class Part:
     """Positions of source frames, where the others lie between them; None: every position is a frame to restore."""
 
 
-def plain_parts(info: VideoInfo, span: tuple[int, int]) -> tuple[Part, ...]:
-    """Every frame in its time."""
-    return tuple(
-        Part(shot, shot.start, shot.stop - shot.start, shot.stop - shot.start) for shot in detect_shots(info, *span)
-    )
+def plain_parts(
+    info: VideoInfo, span: tuple[int, int], given: Sequence[tuple[int, int]] | None = None
+) -> tuple[Part, ...]:
+    """Every frame in its time. Shots that are ``given`` are not looked for.
+
+    Raises:
+        ConfigError: given shots do not cover the span.
+    """
+    shots = _shots(given, span) if given else detect_shots(info, *span)
+    return tuple(Part(shot, shot.start, shot.stop - shot.start, shot.stop - shot.start) for shot in shots)
+
+
+def _shots(given: Sequence[tuple[int, int]], span: tuple[int, int]) -> list[Shot]:
+    edges = [span[0], *(stop for _, stop in given)]
+    if [start for start, _ in given] != edges[:-1] or edges != sorted(set(edges)) or edges[-1] != span[1]:
+        raise ConfigError(f"shots are {list(given)}; give ranges that cover frames {span[0]} to {span[1]} in order")
+    return [Shot(start, stop) for start, stop in given]
 
 
 def drafted(wanted: Retiming, info: VideoInfo, span: tuple[int, int]) -> VideoInfo:

@@ -1,7 +1,7 @@
 """Settings of a batch, apart from those of the head."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from vrestore.errors import ConfigError
 
@@ -15,6 +15,10 @@ class BatchConfig:
     suffix: Annotated[
         str | None, "Suffix of the outputs, .mkv; none: that of the input, or .mkv added where it cannot be written."
     ] = None
+    units: Annotated[
+        Literal["clip", "shot"],
+        "What is shared out: whole clips, or their shots, so that several workers do one long clip.",
+    ] = "clip"
     jobs: Annotated[
         int | None, "Clips at a time, each in a process of its own; none: 1, on Ray as many as its machines hold."
     ] = None
@@ -28,6 +32,8 @@ class BatchConfig:
 
     def __post_init__(self) -> None:
         """Raises ConfigError for a value outside its range."""
+        if self.units not in ("clip", "shot"):
+            raise ConfigError(f"units is {self.units!r}; give clip or shot")
         if self.jobs is not None and self.jobs < 1:
             raise ConfigError(f"jobs is {self.jobs}; give 1 or more")
         if self.attempts < 1:

@@ -15,9 +15,10 @@ from dataclasses import asdict, dataclass
 from multiprocessing.connection import wait
 from typing import IO, Any, cast
 
+from vrestore.batch.order import Order
 from vrestore.batch.schedule import Died
 from vrestore.batch.units import Unit
-from vrestore.batch.work import Order, Outcome
+from vrestore.batch.work import Outcome
 
 STOP_S = 20.0
 """Time that workers get to unwind, to a job that can be resumed, before they are killed."""

@@ -15,9 +15,10 @@ from importlib.util import find_spec
 from typing import Any
 
 from vrestore.batch.config import BatchConfig
+from vrestore.batch.order import Order
 from vrestore.batch.schedule import Died
 from vrestore.batch.units import Unit
-from vrestore.batch.work import Order, Outcome, work
+from vrestore.batch.work import Outcome, work
 from vrestore.errors import ConfigError, DeviceError
 
 LOCAL = "local"

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
@@ -13,11 +13,13 @@ from typing import Any
 
 from vrestore.batch.config import BatchConfig
 from vrestore.batch.local import LocalPool
+from vrestore.batch.order import Order
 from vrestore.batch.ray_pool import RayPool
 from vrestore.batch.report import BatchReport, Row
 from vrestore.batch.schedule import Schedule
+from vrestore.batch.steps import Steps
 from vrestore.batch.units import Found, Unit, check_folders, find_units
-from vrestore.batch.work import Order, Outcome, is_done, unit_key
+from vrestore.batch.work import Outcome, is_done, unit_key
 from vrestore.checkpoint import fingerprint
 from vrestore.errors import OutputError
 from vrestore.priors import find_prior
@@ -118,8 +120,9 @@ class _Batch:
         complete = False
         try:
             if todo:
+                units = [replace(unit, step="shots") for unit in todo] if self._config.units == "shot" else todo
                 with self._pool() as pool:
-                    Schedule(self._order, self._config.attempts, self.settle).run(todo, pool)
+                    Schedule(self._order, self._config.attempts, Steps(self._order, self.settle)).run(units, pool)
             complete = True
         finally:
             report = self.report(interrupted=not complete)
@@ -132,7 +135,7 @@ class _Batch:
 
     def _make_state(self) -> None:
         try:
-            for name in ("leases", "work", "records", "failures"):
+            for name in ("leases", "work", "parts", "records", "failures"):
                 (self._order.state / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"cannot write in {self._order.target}: {error.strerror}; name another folder") from error

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from hashlib import sha256
 from pathlib import Path, PurePath
+from typing import Literal
 
 from vrestore.batch.config import BatchConfig
 from vrestore.errors import ConfigError, MissingInputError, OutputError
@@ -28,16 +29,28 @@ MEDIA_SUFFIXES = frozenset((*VIDEO_FORMATS, *STILL_SUFFIXES, *_OTHER_SUFFIXES.sp
 
 @dataclass(frozen=True)
 class Unit:
-    """A clip: its path below IN_DIR and that of its output below OUT_DIR, both with ``/``."""
+    """A clip: its path below IN_DIR and that of its output below OUT_DIR, both with ``/``; or a step of one.
+
+    Where units are shots, a clip is done in steps: ``shots`` finds its parts, each ``part`` is restored, and ``join``
+    makes the output of them.
+    """
 
     source: str
     target: str
+    step: Literal["clip", "shots", "part", "join"] = "clip"
+    part: int = 0
+
+    @property
+    def clip(self) -> "Unit":
+        """The clip as a whole."""
+        return Unit(self.source, self.target)
 
     @property
     def slug(self) -> str:
-        """A file name for it: readable, and different for every output."""
+        """A file name for it: readable, and different for every output. A join has that of its clip."""
         digest = sha256(self.target.encode(errors="surrogateescape")).hexdigest()
-        return f"{PurePath(self.target).name[:40]}.{digest[:16]}"
+        step = {"shots": "shots.", "part": f"part{self.part:05d}."}.get(self.step, "")
+        return f"{step}{PurePath(self.target).name[:40]}.{digest[:16]}"
 
 
 @dataclass(frozen=True)

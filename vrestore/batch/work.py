@@ -11,44 +11,22 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
-from importlib import import_module
 from pathlib import Path, PurePath
 from typing import Any, Literal
 from uuid import uuid4
 
 from vrestore.batch.lease import Lease, look
-from vrestore.batch.units import STATE, Unit, make_place
+from vrestore.batch.order import Order
+from vrestore.batch.parts import find_parts, forget_parts, join_clip, keep_part, part_is_kept, parts_of, restore_part
+from vrestore.batch.units import Unit, make_place
 from vrestore.checkpoint import fingerprint
 from vrestore.errors import OutputError, ResumeError, VRestoreError
 from vrestore.record import versions, write_json
-from vrestore.report import Progress, RunOptions, RunResult
-from vrestore.settings import build
+from vrestore.report import Progress, RunResult
 
 Status = Literal["done", "skipped", "failed", "busy"]
-
-
-@dataclass(frozen=True)
-class Order:
-    """What is asked of every unit, in plain values that any process understands."""
-
-    head: str
-    """``module:Class``. Workers import the module; what it registers when it is imported is there, too."""
-    source: str
-    target: str
-    settings: Mapping[str, Any]
-    """Of the head and of the run, by name."""
-    asked: str
-    """Hash of the settings and the weights."""
-    lease_s: float
-    tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """The settings as a preset has them, for the records."""
-
-    @property
-    def state(self) -> Path:
-        """The folder for the batch's own files."""
-        return Path(self.target) / STATE
 
 
 @dataclass(frozen=True)
@@ -105,12 +83,9 @@ def work(order: Order, unit: Unit, gone: int | None = None, check: Callable[[], 
 
 def _claimed(order: Order, unit: Unit, lease: Lease, check: Callable[[], None] | None) -> Outcome:
     start_s = time.monotonic()
-    source, key = Path(order.source, unit.source), unit_key(order, unit)
-    if is_done(order, unit, key):
+    key = unit_key(order, unit)
+    if is_done(order, unit.clip, key):
         return Outcome("skipped")
-    place = make_place(Path(order.target), unit.target)
-    folder = _adopt(order, unit, lease)
-    made = folder / f"output{PurePath(unit.target).suffix}"
 
     def told(now: Progress) -> None:
         if check is not None:
@@ -118,38 +93,86 @@ def _claimed(order: Order, unit: Unit, lease: Lease, check: Callable[[], None] |
         if lease.lost(order.lease_s):
             raise LeaseLostError(unit.target)
 
-    try:
-        result = _run(order, source, place, made, told)
-        if unit_key(order, unit) != key:
-            raise VRestoreError(f"{source} changed while it was read; run the same command again")
-        if not lease.held():
-            raise LeaseLostError(unit.target)
+    if unit.step == "shots":
+        if parts_of(order, unit, key):
+            return Outcome("skipped")
+        find_parts(order, unit, key)
+        frames = 0
+    elif unit.step == "part":
+        if part_is_kept(order, unit, key):
+            return Outcome("skipped")
+        frames = _part(order, unit, lease, key, told)
+    else:
+        frames = _whole(order, unit, lease, key, told)
+    (order.state / "failures" / f"{unit.slug}.json").unlink(missing_ok=True)
+    return Outcome("done", frames=frames, seconds=time.monotonic() - start_s)
+
+
+def _part(order: Order, unit: Unit, lease: Lease, key: str, told: Callable[[Progress], None]) -> int:
+    """Restore a part and keep it for the join; its frames."""
+    folder = _adopt(order, unit, lease)
+    with _kept_if_worth(folder):
+        result = _anew_if_other(lambda more: restore_part(order, unit, folder, key, more), told)
+        _check_still(order, unit, lease, key)
+        keep_part(order, unit, folder, key)
+    return result.frames
+
+
+def _whole(order: Order, unit: Unit, lease: Lease, key: str, told: Callable[[Progress], None]) -> int:
+    """Restore a clip, or join its parts, and publish the output; its frames."""
+    source, place = Path(order.source, unit.source), make_place(Path(order.target), unit.target)
+    folder = _adopt(order, unit, lease)
+    made = folder / f"output{PurePath(unit.target).suffix}"
+    with _kept_if_worth(folder):
+        if place.exists() and not order.options().overwrite:
+            raise OutputError(f"{place} exists; remove it, or allow --overwrite")
+        if unit.step == "join":
+            result, workers = join_clip(order, unit, made, key)
+        else:
+            result, workers = _anew_if_other(lambda more: _run(order, source, made, more), told), []
+        _check_still(order, unit, lease, key)
         _publish(made, place)
-    except BaseException:
-        with suppress(OSError):  # goes unless it holds a job to resume
-            folder.rmdir()
-        raise
     done = replace(result, input=str(source), output=str(place))
     size = place.stat().st_size
-    write_json(_record(order, unit), {**_kept(order), "key": key, "bytes": size, "result": done.as_dict()})
-    (order.state / "failures" / f"{unit.slug}.json").unlink(missing_ok=True)
+    record = {**_kept(order), "key": key, "bytes": size, "result": done.as_dict()}
+    write_json(_record(order, unit), record | ({"parts": workers} if workers else {}))
     shutil.rmtree(folder, ignore_errors=True)
-    return Outcome("done", frames=result.frames, seconds=time.monotonic() - start_s)
+    forget_parts(order, unit)
+    return result.frames
 
 
-def _run(order: Order, source: Path, place: Path, made: Path, progress: Callable[[Progress], None]) -> RunResult:
-    """Restore to ``made``, from where an earlier attempt left it."""
+@contextmanager
+def _kept_if_worth(folder: Path) -> Iterator[None]:
+    """After a failure a work folder goes, unless it holds a job to resume."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            folder.rmdir()
+        raise
+
+
+def _check_still(order: Order, unit: Unit, lease: Lease, key: str) -> None:
+    """LeaseLostError, or VRestoreError if the input is another now than when it was begun."""
+    if unit_key(order, unit) != key:
+        source = Path(order.source, unit.source)
+        raise VRestoreError(f"{source} changed while it was read; run the same command again")
+    if not lease.held():
+        raise LeaseLostError(unit.target)
+
+
+def _run(order: Order, source: Path, made: Path, options: dict[str, Any]) -> RunResult:
     from vrestore.engine import run  # a tree of 10,000 files is looked through without it
 
-    module, _, name = order.head.partition(":")
-    head = getattr(import_module(module), name)
-    options = replace(build(RunOptions, order.settings), resume=True, progress=progress)
-    if place.exists() and not options.overwrite:
-        raise OutputError(f"{place} exists; remove it, or allow --overwrite")
+    return run(order.task(), source, made, order.options(options))
+
+
+def _anew_if_other(run: Callable[[dict[str, Any]], RunResult], told: Callable[[Progress], None]) -> RunResult:
+    """Go on from where an earlier attempt left it, unless that was of other settings, or is damaged."""
     try:
-        return run(head(build(head.config_type, order.settings)), source, made, options)
-    except ResumeError:  # of other settings, or damaged
-        return run(head(build(head.config_type, order.settings)), source, made, replace(options, resume=False))
+        return run({"progress": told})
+    except ResumeError:
+        return run({"progress": told, "resume": False})
 
 
 def _publish(made: Path, place: Path) -> None:

@@ -9,8 +9,9 @@ import threading
 import time
 from types import FrameType
 
+from vrestore.batch.order import Order
 from vrestore.batch.units import Unit
-from vrestore.batch.work import Order, work
+from vrestore.batch.work import work
 
 
 class _Stop:
