@@ -1,11 +1,12 @@
 """What goes beside the picture: alpha, and what lies outside of [0, 1]."""
 
+import av
 import numpy as np
 import pytest
 import torch
 
 from vrestore.degradation import Resize
-from vrestore.video import Beside, Keep, open_reader
+from vrestore.video import Beside, Keep, open_reader, probe
 from vrestore.video.colour import YuvRule
 from vrestore.video.planes import parted
 from vrestore.walk import resized
@@ -53,23 +54,27 @@ def test_a_colour_outside_of_the_gamut():
     np.testing.assert_allclose((rgb + outside)[:, 0, 0], red[:, 0, 0], atol=1e-6)
 
 
-def test_the_alpha_of_vp9_is_told_to_be_missing(make_vp9, caplog):
-    with open_reader(make_vp9, keep=Keep(alpha=True)) as reader:
-        (frame,) = reader.frames()
-    assert frame.beside.alpha is None
-    assert "alpha is left out" in caplog.text
-
-
-@pytest.fixture
-def make_vp9(tmp_path):
-    import av
-
-    with av.open(str(tmp_path / "a.webm"), "w") as container:
-        stream = container.add_stream("libvpx-vp9", rate=25, width=32, height=32, pix_fmt="yuva420p")
-        frame = av.VideoFrame(32, 32, "yuva420p")
-        for plane in frame.planes:
-            np.frombuffer(memoryview(plane), np.uint8)[:] = 100
-        frame.pts = 0
-        container.mux(stream.encode(frame))
+@pytest.mark.parametrize(("codec", "suffix"), [("libvpx-vp9", "webm"), ("libvpx", "webm"), ("libvpx-vp9", "mkv")])
+def test_the_alpha_of_vp8_and_vp9_is_read(tmp_path, codec, suffix):
+    """A ramp of opacity that moves; also from a frame in the middle on."""
+    path = tmp_path / f"a.{suffix}"
+    with av.open(str(path), "w") as container:
+        options = {"crf": "4", "b": "8M", "g": "8", "auto-alt-ref": "0"}
+        stream = container.add_stream(codec, rate=25, width=64, height=48, pix_fmt="yuva420p", options=options)
+        for n in range(48):
+            frame = av.VideoFrame(64, 48, "yuva420p")
+            for plane in frame.planes:
+                np.frombuffer(memoryview(plane), np.uint8)[:] = 100
+            np.frombuffer(memoryview(frame.planes[3]), np.uint8).reshape(48, -1)[:, :64] = np.arange(64) * 3 + n
+            frame.pts = n
+            container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    return tmp_path / "a.webm"
+    info = probe(path)
+    assert (info.pix_fmt, info.frames) == ("yuva420p", 48)
+    for start in (0, 40):
+        with open_reader(info, keep=Keep(alpha=True)) as reader:
+            frames = list(reader.frames(start))
+        assert [frame.index for frame in frames] == list(range(start, 48))
+        for frame in frames:
+            expected = (np.arange(64) * 3 + frame.index) / 255
+            assert np.abs(frame.beside.alpha - expected).max() < 0.03

@@ -21,7 +21,7 @@ from vrestore.video.hdr import hdr_metadata, lost_metadata
 from vrestore.video.info import Fields, VideoInfo
 from vrestore.video.planes import pixel_layout, readable_format
 from vrestore.video.sequence import Pattern, probe_sequence
-from vrestore.video.source import AnyPacket, check_file, open_container, time_base_of, video_stream
+from vrestore.video.source import AnyPacket, check_file, decoded, open_container, time_base_of, video_stream
 from vrestore.video.stills import is_still_name, probe_still
 from vrestore.video.tags import color_tags, unseen
 
@@ -173,13 +173,13 @@ def _times(path: Path) -> _Times:
 
 def _first_frame(container: InputContainer, stream: VideoStream, path: Path) -> tuple[VideoFrame, Fields]:
     """The first frame, and who says that the video is interlaced."""
-    decoded = container.decode(stream)
-    first = next(decoded, None)
+    frames = decoded(container.demux(stream), stream)
+    first = next(frames, None)
     if first is None:
         raise EmptyMediaError(f"{path} holds no decodable frame; give a video with at least one")
     flags = [first.interlaced_frame]
     try:
-        flags += [frame.interlaced_frame for frame in islice(decoded, FLAGS_OF - 1)]
+        flags += [frame.interlaced_frame for frame in islice(frames, FLAGS_OF - 1)]
     except av.error.FFmpegError as error:  # whoever reads so far will hear of it
         log.debug("%s: %s", path, error)
     return first, flagged(stream.codec_context.field_order, flags)
@@ -196,8 +196,6 @@ def _describe(
     layout = pixel_layout(readable_format(frame.format.name))
     if layout is None or times.count == 0:
         raise EmptyMediaError(f"{path} holds no frame that is shown; give a video with at least one")
-    if stream.metadata.get("alpha_mode") == "1":  # a second stream inside of the packets of VP8 and VP9
-        log.warning("%s: its alpha is left out: that of VP8 and VP9 is not read", path)
     rotation = _rotation(frame, path)
     width, height = (frame.height, frame.width) if rotation % 180 else (frame.width, frame.height)
     chroma, shape = unseen(frame)

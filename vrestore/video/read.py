@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
@@ -17,7 +17,7 @@ from vrestore.video.info import Beside, DecodedFrame, FrameReader, Keep, VideoIn
 from vrestore.video.planes import frame_to_alpha, frame_to_rgb, has_alpha, parted
 from vrestore.video.probe import presentation_times, probe
 from vrestore.video.sequence import sequence_files
-from vrestore.video.source import open_container, video_stream
+from vrestore.video.source import decoded, open_container, video_stream
 from vrestore.video.stills import read_still
 
 log = logging.getLogger(__name__)
@@ -217,10 +217,7 @@ class PyavReader(_Reader):
             # leading pictures of an open group, before the key picture in time, may lack their references
             if target is not None and (first is None or first.pts is None or first.pts > target):
                 return
-            if first is not None:
-                yield from first.decode()
-            for packet in packets:
-                yield from packet.decode()
+            yield from decoded(packets if first is None else chain([first], packets), stream)
 
 
 def _chain(first: VideoFrame, rest: Iterator[VideoFrame]) -> Iterator[VideoFrame]:

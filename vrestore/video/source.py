@@ -1,7 +1,7 @@
 """Opening of inputs: the right error for a bad file, and what is known from a container's outer structure."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, TypeAlias
 import av
 from av.container import InputContainer
 from av.stream import Stream
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from vrestore.errors import EmptyMediaError, MissingInputError, UnreadableMediaError, UnsupportedMediaError
@@ -18,6 +19,7 @@ AnyPacket: TypeAlias = Any
 """A packet. PyAV's own type is generic for type checkers, but not at run time."""
 
 _MP4_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"uuid", b"moof", b"sidx", b"mfra", b"styp"}
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 _PLAYLISTS = {"concat", "hls", "dash", "sdp"}
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
@@ -84,6 +86,18 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
             return stream
     kinds = sorted({str(stream.type) for stream in container.streams}) or ["no"]
     raise EmptyMediaError(f"{path} holds no video, only {' and '.join(kinds)} streams; give a file with video")
+
+
+def decoded(packets: Iterable[AnyPacket], stream: VideoStream) -> Iterator[VideoFrame]:
+    """Frames of the stream's packets, the last one empty; with alpha where VP8 or VP9 has it.
+
+    That is a second stream inside of the packets, which libav's own decoders leave out and libvpx reads.
+    """
+    name = _ALPHA_DECODERS.get(stream.codec_context.name) if stream.metadata.get("alpha_mode") == "1" else None
+    decoder = None if name is None else av.CodecContext.create(name, "r")
+    for packet in packets:
+        frames: Any = packet.decode() if decoder is None else decoder.decode(packet if packet.size else None)
+        yield from frames
 
 
 def time_base_of(stream: Stream) -> Fraction:
