@@ -157,7 +157,7 @@ def test_written_weights_restore_the_same(start, tmp_path):
         trainer.advance()
     model = trainer.averaged()
     before = weights(model)
-    export(model, tmp_path / "weights")
+    export(model, tmp_path / "weights", "EmbeddedPrior")
     assert torch.equal(weights(model), before)
     read = load(tmp_path / "weights")
     assert weights(read).dtype == torch.float32
@@ -167,7 +167,7 @@ def test_written_weights_restore_the_same(start, tmp_path):
     expected, found = (judge.restore(m, batch) for m in (model, read))
     assert (found - clip).abs().max() > 1e-3
     assert (found - expected).abs().max() < 2e-2  # restored in bfloat16
-    export(read, tmp_path / "again")
+    export(read, tmp_path / "again", "EmbeddedPrior")
     for name in ("vae", "unet"):  # where it was loaded from is nobody's business
         configs = [(tmp_path / folder / name / "config.json").read_text() for folder in ("weights", "again")]
         assert configs[0] == configs[1]

@@ -67,7 +67,8 @@ def train_command(
 ) -> None:
     """Train, or go on with what RUN holds; then export."""
     clips = judging.load_sequences(sequences, FRAMES, SIZE) if sequences else {}
-    tests = DIETS[pool_diet(pool)].tests(clips)
+    diet = DIETS[pool_diet(pool)]
+    tests = diet.tests(clips)
     at_end = min(clean, TrainConfig.clean_at_end)
     config = replace(TrainConfig(), steps=steps, decay=decay, seed=seed, clean=clean, clean_at_end=at_end)
     if start is None:
@@ -76,7 +77,7 @@ def train_command(
         trainer = Trainer(pool, run, replace(config, opening=0), device, lambda: load(start).train())
     log.info("from step %d", trainer.step)
     model = train(trainer, log.info, lambda m: judging.judge(m, tests))
-    export(model, run / "weights")
+    export(model, run / "weights", diet.family)
 
 
 @main.command("judge")

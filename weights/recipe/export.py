@@ -9,15 +9,17 @@ import torch
 from vrestore.priors.embedded_nets import BridgeVideoDenoiser, GuidedAutoencoder
 from vrestore.weights.recipe.train import Restorer
 
-INDEX = {
-    "_class_name": "EmbeddedPrior",
+PARTS = {
     "vae": ["vrestore", "GuidedAutoencoder"],
     "unet": ["vrestore", "BridgeVideoDenoiser"],
 }
 
 
-def export(model: Restorer, folder: Path) -> None:
-    """Write ``folder/model_index.json``, ``folder/vae`` and ``folder/unet``; the model itself stays as it is."""
+def export(model: Restorer, folder: Path, family: str) -> None:
+    """Write ``folder/model_index.json``, ``folder/vae`` and ``folder/unet``; the model itself stays as it is.
+
+    ``family``: the adapter that runs them.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     half = deepcopy(model).cpu().to(torch.float16)
     for network, name in ((half.vae, "vae"), (half.unet, "unet")):
@@ -26,7 +28,7 @@ def export(model: Restorer, folder: Path) -> None:
         values = json.loads(config.read_text())
         values.pop("_name_or_path", None)  # where the weights came from that training started with
         config.write_text(json.dumps(values, indent=2) + "\n")
-    (folder / "model_index.json").write_text(json.dumps(INDEX, indent=2) + "\n")
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": family, **PARTS}, indent=2) + "\n")
 
 
 def load(folder: Path) -> Restorer:

@@ -40,6 +40,8 @@ class Diet(Protocol):
     """How clips for one head are made, and how batches are drawn of them."""
 
     name: ClassVar[str]
+    family: ClassVar[str]
+    """Adapter of the prior that is trained on it."""
     footage_frames: ClassVar[int]
     """Frames of a crop of footage that a clip is made of, beyond the clip's own."""
 

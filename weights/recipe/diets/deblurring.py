@@ -41,6 +41,7 @@ class Deblurring:
     """The diet of the prior behind `vrestore deblur`."""
 
     name: ClassVar[str] = "deblurring"
+    family: ClassVar[str] = "EmbeddedPrior"
     footage_frames: ClassVar[int] = 2
 
     def shapes(self, config: PoolConfig) -> dict[str, tuple[tuple[int, ...], str]]:

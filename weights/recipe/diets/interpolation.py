@@ -41,6 +41,7 @@ class Interpolation:
     """The diet of the prior behind `vrestore interpolate`: windows of a frame, one between, and the next frame."""
 
     name: ClassVar[str] = "interpolation"
+    family: ClassVar[str] = "InterpolationPrior"
     footage_frames: ClassVar[int] = 0
 
     def shapes(self, config: PoolConfig) -> dict[str, tuple[tuple[int, ...], str]]:

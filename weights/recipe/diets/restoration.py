@@ -40,6 +40,7 @@ class Restoration:
     """The diet of the prior behind `vrestore sr`."""
 
     name: ClassVar[str] = "restoration"
+    family: ClassVar[str] = "EmbeddedPrior"
     footage_frames: ClassVar[int] = 0
 
     def shapes(self, config: PoolConfig) -> dict[str, tuple[tuple[int, ...], str]]:
