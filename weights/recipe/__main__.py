@@ -1,8 +1,9 @@
-"""The recipe as commands: `python -m vrestore.weights.recipe pool | train | judge`.
+"""The recipe as commands: `python -m vrestore.weights.recipe pool | train | judge | look`.
 
 pool   DIET DATA POOL          make the training pool of a diet from DATA/stills and DATA/clips
 train  POOL RUN                train (or go on), then write the weights in diffusers' layout to RUN/weights
 judge  DIET WEIGHTS SEQUENCES  PSNR-Y on folders of real frames
+look   DATA                    statistics of the world beside those of photographs and footage
 """
 
 import json
@@ -14,6 +15,7 @@ import click
 import torch
 
 from vrestore.weights.recipe import judge as judging
+from vrestore.weights.recipe import statistics
 from vrestore.weights.recipe.diets import DIETS
 from vrestore.weights.recipe.export import export, load
 from vrestore.weights.recipe.pool import PoolConfig, build_pool, pool_diet
@@ -88,6 +90,16 @@ def judge_command(diet: str, weights: Path, sequences: Path) -> None:
     """PSNR-Y of one step on folders of real frames."""
     tests = DIETS[diet].tests(judging.load_sequences(sequences, FRAMES, SIZE))
     click.echo(json.dumps({"psnr_y": judging.judge(load(weights), tests)}))
+
+
+@main.command()
+@click.argument("data", type=click.Path(exists=True, path_type=Path))
+@click.option("--clips", default=150, show_default=True)
+@click.option("--size", default=128, show_default=True)
+@click.option("--seed", default=0, show_default=True)
+def look(data: Path, clips: int, size: int, seed: int) -> None:
+    """Statistics of the world beside those of photographs and footage."""
+    click.echo(statistics.table(statistics.compare(data, clips, size, seed)))
 
 
 if __name__ == "__main__":
