@@ -36,15 +36,15 @@ def pool_config():
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory):
-    """A data folder: two photographs, and soft footage at twice the size, two frames longer than a pool's clip."""
+    """A data folder: two photographs, and soft footage at twice the size, ten frames longer than a pool's clip."""
     folder = tmp_path_factory.mktemp("data")
     (folder / "stills").mkdir()
     (folder / "clips").mkdir()
     for seed in range(2):
         cv2.imwrite(str(folder / "stills" / f"{seed}.png"), photograph(seed, 240, 320))
-    narrow = photograph(9, POOL.size, POOL.size + 32)
+    narrow = photograph(9, POOL.size, POOL.size + 40)
     wide = cv2.resize(narrow, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
-    views = [wide[:, 4 * i : 4 * i + 2 * POOL.size].copy() for i in range(POOL.frames + 2)]
+    views = [wide[:, 4 * i : 4 * i + 2 * POOL.size].copy() for i in range(POOL.frames + 10)]
     write_video(folder / "clips" / "footage.mp4", views)
     return folder
 

@@ -26,9 +26,9 @@ def moving(frames=5, speed=3, size=64):
 
 
 def test_a_restoration_pool_holds_both_reductions(pool, data, pool_config):
-    assert pool["sharp"].shape == (5, 6, 3, 64, 64)
-    assert pool["low"].shape == (5, 2, 6, 3, 16, 16)
-    assert pool["motion"].shape == (5, 2, 6, 6, 8, 8)
+    assert pool["sharp"].shape == (13, 6, 3, 64, 64)
+    assert pool["low"].shape == (13, 2, 6, 3, 16, 16)
+    assert pool["motion"].shape == (13, 2, 6, 6, 8, 8)
     first = footage_clips(data / "clips", 6, 64)[0]
     rng = np.random.default_rng([pool_config.seed, 2])
     clip = frames_of(first)
@@ -95,11 +95,38 @@ def test_an_exposure_of_footage_is_that_of_its_motion():
     assert (clip[1:-1] - expected)[inner].abs().mean() > 0.005
 
 
+@pytest.mark.parametrize("count", [3, 5])
+def test_means_of_frames_lie_around_their_middle(count, pool_config, monkeypatch):
+    monkeypatch.setattr(deblurring, "SHARP", 0.0)
+    monkeypatch.setattr(deblurring, "AVERAGED", {count: 1.0})
+    clip = (moving(16, 1).permute(0, 2, 3, 1).numpy() * 255).round().astype(np.uint8)
+    found = DIETS["deblurring"].filmed(np.random.default_rng(1), clip, pool_config)
+    starts = [i for i in range(16) if np.array_equal(found["sharp"][0], clip[i].transpose(2, 0, 1))]
+    (first,) = starts
+    frames = frames_of(clip)
+    expected = expose(frames[first - count // 2 : first + count // 2 + 1], count)
+    assert (unit(found["blurred"])[0] - expected[0]).abs().mean() < 0.02
+    assert found["blurred"].shape == found["sharp"].shape == (6, 3, 64, 64)
+
+
+def test_longer_strides_show_more_blur(pool_config, monkeypatch):
+    monkeypatch.setattr(deblurring, "SHARP", 0.0)
+    monkeypatch.setattr(deblurring, "AVERAGED", {3: 0.0})
+    monkeypatch.setattr(deblurring, "SHUTTERS", (0.99, 1.0))
+    clip = (moving(16, 2).permute(0, 2, 3, 1).numpy() * 255).round().astype(np.uint8)
+    lost = []
+    for stride in deblurring.STRIDES:
+        monkeypatch.setattr(deblurring, "STRIDES", (stride,))
+        found = DIETS["deblurring"].filmed(np.random.default_rng(4), clip, pool_config)
+        lost.append(np.abs(found["sharp"].astype(int) - found["blurred"])[..., 12:-12].mean())
+    assert lost[1] > 1.3 * lost[0]
+
+
 def test_sharp_footage_stays_sharp(pool_config, monkeypatch):
     monkeypatch.setattr(deblurring, "SHARP", 1.0)
-    clip = (moving(8).permute(0, 2, 3, 1).numpy() * 255).round().astype(np.uint8)
+    clip = (moving(16).permute(0, 2, 3, 1).numpy() * 255).round().astype(np.uint8)
     found = DIETS["deblurring"].filmed(np.random.default_rng(3), clip, pool_config)
-    np.testing.assert_array_equal(found["sharp"], clip[1:-1].transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(found["sharp"], clip[:6].transpose(0, 3, 1, 2))
     assert np.abs(found["blurred"].astype(int) - found["sharp"]).mean() < 4  # noise and codec at most
 
 

@@ -35,8 +35,8 @@ def test_a_pool_is_a_function_of_seed_and_data(name, data, pool_folders, pool_co
     files = sorted(p.name for p in pool_folders[name].iterdir())
     for file in files:
         assert (tmp_path / "again" / file).read_bytes() == (pool_folders[name] / file).read_bytes()
-    footage = 3 - DIETS[name].footage_frames
-    assert said == ["made 0 of " + str(2 + footage), f"pool of {2 + footage} clips, {footage} of them footage"]
+    footage = 11 - DIETS[name].footage_frames
+    assert said == [f"made 0 of {2 + footage}", f"pool of {2 + footage} clips, {footage} of them footage"]
     assert pool_diet(tmp_path / "again") == name
 
 

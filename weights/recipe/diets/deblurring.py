@@ -28,13 +28,21 @@ from vrestore.weights.recipe.pool import Arrays, PoolConfig
 from vrestore.weights.recipe.textures import TextureBank
 from vrestore.weights.recipe.world import WorldConfig, expose, render_exposed
 
-SPEED = 5.0
+SPEED = 8.0
 """Of the world's camera, in pixels per frame: above that of other diets, blur is what is to be learned."""
 SHUTTERS = (30 / 360, 1.0)
 """Range of the shutter's opening, as a part of the time between frames."""
 SUB_FRAMES = 11
 SHARP = 0.12
 """Share of clips without blur, which are to stay as they are."""
+STRIDES = (1, 2)
+"""Frames of footage from one that is kept to the next: where little moves, a longer time shows more blur."""
+AVERAGED = {3: 0.1, 5: 0.15}
+"""Share of clips of footage whose frames are means of so many frames, as of a camera of a higher rate."""
+MILD = 2.0
+"""Mean difference from the sharp frame, in 8-bit levels, below which a crop is nearly as it should be."""
+MILD_SHARE = 0.15
+"""Share of crops that may be mild or sharp."""
 
 
 class Deblurring:
@@ -42,7 +50,7 @@ class Deblurring:
 
     name: ClassVar[str] = "deblurring"
     family: ClassVar[str] = "EmbeddedPrior"
-    footage_frames: ClassVar[int] = 2
+    footage_frames: ClassVar[int] = 10
 
     def shapes(self, config: PoolConfig) -> dict[str, tuple[tuple[int, ...], str]]:
         """Sharp and blurred frames, and the motion between the blurred ones."""
@@ -58,11 +66,19 @@ class Deblurring:
         return self._entries(rng, sharp, blurred)
 
     def filmed(self, rng: np.random.Generator, clip: np.ndarray, config: PoolConfig) -> Arrays:
-        """Footage through a longer shutter than its own."""
-        frames, sharp = frames_of(clip), rng.random() < SHARP
+        """Footage through a longer shutter than its own; ``clip`` is longer than what is made of it."""
+        frames, kind = frames_of(clip), rng.random()
+        if kind < SHARP:
+            return self._entries(rng, frames[: config.frames], frames[: config.frames])
+        means = rng.choice([0, *AVERAGED], p=[1 - sum(AVERAGED.values()), *AVERAGED.values()])
+        if means:
+            first = int(rng.integers(len(frames) - config.frames - means + 2))
+            picked = frames[first : first + config.frames + means - 1]
+            return self._entries(rng, picked[means // 2 :][: config.frames], mean_of(picked, int(means)))
+        stride = int(rng.choice([s for s in STRIDES if (config.frames + 1) * s < len(frames)]))
+        picked = frames[::stride][: config.frames + 2]
         shutter = rng.uniform(*SHUTTERS) if rng.random() < 0.5 else rng.uniform(0.7, 1.0)
-        blurred = frames[1:-1] if sharp else longer_exposure(frames, shutter, int(rng.choice([7, 9, 11])))
-        return self._entries(rng, frames[1:-1], blurred)
+        return self._entries(rng, picked[1:-1], longer_exposure(picked, shutter, int(rng.choice([7, 9, 11]))))
 
     def draw(self, pool: Arrays, rng: np.random.Generator, crop: int, clean: float) -> Batch:
         """Short and long windows mix; ``clean`` has no meaning here."""
@@ -92,16 +108,23 @@ class Deblurring:
 
     @staticmethod
     def _crop(pool: Arrays, rng: np.random.Generator, frames: int, crop: int) -> Batch:
-        for _ in range(10):
+        for _ in range(20):
             index = int(rng.integers(len(pool["sharp"])))
             first = int(rng.integers(pool["sharp"].shape[1] - frames + 1))
             window, time = crop_window(pool["sharp"], rng, crop), slice(first, first + frames)
-            sharp = pool["sharp"][index, time, :, *window]
-            if not flat(sharp[0]):
+            sharp, seen = (pool[name][index, time, :, *window] for name in ("sharp", "blurred"))
+            mild = np.abs(sharp.astype(np.int16) - seen).mean() < MILD
+            if not flat(sharp[0]) and (not mild or rng.random() < MILD_SHARE):
                 break
-        seen, motion = pool["blurred"][index, time, :, *window], pool["motion"][index, time, :, *coarse(window)]
+        motion = pool["motion"][index, time, :, *coarse(window)]
         batch = Batch(unit(sharp)[None], unit(seen)[None], unpacked_motion(motion)[None])
         return augmented(batch, rng.random(4) < 0.5)
+
+
+def mean_of(frames: Tensor, count: int) -> Tensor:
+    """The mean in linear light of every ``count`` consecutive frames: (t, 3, h, w) to (t - count + 1, 3, h, w)."""
+    runs = [frames[i : i + count] for i in range(len(frames) - count + 1)]
+    return expose(torch.cat(runs), count)
 
 
 def longer_exposure(frames: Tensor, shutter: float, sub: int) -> Tensor:
