@@ -268,3 +268,11 @@ def test_on_a_terminal_a_bar_with_rate_and_remaining_time(fake, capsys, monkeypa
     err = capsys.readouterr().err
     assert "━" in err
     assert "2/2" in err
+
+
+def test_what_was_asked_for_is_known(fake, monkeypatch):
+    """The usual value, typed, is held where an unsaid one may give way to the memory that is there."""
+    calls = seen(fake, monkeypatch)
+    monkeypatch.setenv("VRESTORE_FAKE_TILE", "32")
+    assert cli.main(["fake", "in.mkv", "--scale", "4"]) == 0
+    assert calls[0][3].held == {"scale", "tile"}

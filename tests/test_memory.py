@@ -385,3 +385,13 @@ def test_a_long_window_that_does_not_fit_becomes_shorter_and_says_so(head, clips
     plan = engine.plan_job(head(window=16, overlap=4), source, tmp_path / "out.mkv", RunOptions())
     assert 5 <= plan.window < 16
     assert f"windows of {plan.window} frames instead of 16" in caplog.text
+
+
+def test_a_window_that_was_asked_for_stays_and_says_what_it_takes(head, clips, tmp_path, monkeypatch, caplog):
+    """Also where it is the usual one: only who asks knows that it was meant."""
+    source = clips.write(tmp_path / "long.mkv", clips.scene(30, (16, 16)))
+    task, asked = head(window=16, overlap=4), RunOptions(held=frozenset({"window"}))
+    monkeypatch.setattr(job, "free_bytes", lambda device: 1 << 10)
+    assert engine.plan_job(task, source, tmp_path / "out.mkv", asked).window == 16
+    assert "it may run out; end other programs, or give a smaller --window (16)" in caplog.text
+    assert engine.plan_job(task, source, tmp_path / "out.mkv", RunOptions()).window < 16

@@ -36,6 +36,11 @@ def fingerprint(path: Path) -> str:
     return digest.hexdigest()
 
 
+def record_beside(output: Path) -> Path:
+    """``clip.mp4.vrestore.json`` for ``clip.mp4``: where the command line writes what a run was told and found."""
+    return output.with_name(output.name + ".vrestore.json")
+
+
 @dataclass
 class JobState:
     """How far a job is: finished segments with their frames, and the place of the executor's checkpoint."""
@@ -72,6 +77,21 @@ class JobFolder:
         self.plan = plan
         """How the job fits into memory: chosen at its start, and kept when it goes on, whatever is free then."""
         self.state = JobState()
+
+    @property
+    def digest(self) -> str:
+        """Hash of what was asked of which input."""
+        return hashlib.sha256(json.dumps(self._asked, sort_keys=True).encode()).hexdigest()
+
+    def finished(self, size: int) -> dict[str, Any] | None:
+        """The result of a run of this very job that has made the output, which has ``size`` bytes: from the record
+        beside it. None without a record, or if that is of another job or another output, or the job is under way."""
+        try:
+            found = json.loads(record_beside(self._output).read_text(encoding="utf-8"))["result"]
+            same = (found["job"], found["bytes"]) == (self.digest, size)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return found if same and not (self.path / "job.json").exists() else None
 
     def start(self) -> None:
         """Begin anew; what an earlier run left is removed. OutputError if the folder cannot be made."""

@@ -214,7 +214,7 @@ def _run_head(
     **settings: Any,
 ) -> None:
     session.advice = "The same command with --resume goes on where it stopped."
-    from vrestore.cli_preset import write_record
+    from vrestore.cli_preset import asked_for, write_record
     from vrestore.cli_progress import shown
     from vrestore.engine import plan_job, run
     from vrestore.report import Progress, RunOptions
@@ -236,6 +236,7 @@ def _run_head(
             deinterlace=deinterlace,
             resume=resume,
             overwrite=overwrite,
+            held=asked_for(),
             progress=progress,
             formats=formats,
         )
@@ -246,7 +247,7 @@ def _run_head(
             done = run(task, input, output, options).as_dict()
             if record:
                 write_record(output, done)
-            lines = _aligned(_flat(done))
+            lines = _aligned(_flat({name: value for name, value in done.items() if name != "job"}))
     show(session, done, lines)
 
 

@@ -31,7 +31,7 @@ class BatchCommands(click.Group):
 def _batch_command(name: str, single: click.Command, tasks: Mapping[str, str]) -> click.Command:
     from vrestore.batch.config import BatchConfig
     from vrestore.cli import session_options
-    from vrestore.cli_preset import Command
+    from vrestore.cli_preset import Command, asked_for
     from vrestore.settings import settings_of
 
     own = options_of(BatchConfig)
@@ -44,7 +44,7 @@ def _batch_command(name: str, single: click.Command, tasks: Mapping[str, str]) -
     def command(session: "Session", /, in_dir: Path, out_dir: Path, dry_run: bool, **values: Any) -> int:
         mine = settings_of(BatchConfig)
         config = BatchConfig(**{key: value for key, value in values.items() if key in mine})
-        settings = {key: value for key, value in values.items() if key not in mine}
+        settings = {key: value for key, value in values.items() if key not in mine and key in asked_for()}
         return _run(session, tasks[name], in_dir, out_dir, config, settings, dry_run)
 
     folder: click.ParamType[Any] = click.Path(path_type=Path)

@@ -81,6 +81,11 @@ def resolved(ctx: click.Context) -> dict[str, Given]:
     return {p.name: _given(ctx, p) for p in command.params if p.name in known and p.name in ctx.params}
 
 
+def asked_for() -> frozenset[str]:
+    """Names of the settings of the current call that somebody has set: by a flag, the environment or a preset."""
+    return frozenset(n for n, one in resolved(click.get_current_context()).items() if one.origin != "default")
+
+
 def write_record(output: Path, result: Mapping[str, Any]) -> None:
     """Settings, origins, versions and results of the current call beside its output, if that is no pipe."""
     ctx = click.get_current_context()

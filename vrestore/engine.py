@@ -1,5 +1,6 @@
 """The engine: a video, its shots, their latents, the executor, and a video again. It knows tasks, but never a head."""
 
+import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
@@ -18,10 +19,12 @@ from vrestore.priors import find_prior as find_prior
 from vrestore.report import Progress, RunOptions, RunResult
 from vrestore.task import Task
 from vrestore.video import DecodedFrame, SegmentWriter, open_reader
-from vrestore.video.output import AnyEncoding, at_once, join, open_at_once, open_segment
+from vrestore.video.output import AnyEncoding, at_once, join, open_at_once, open_segment, output_bytes
 from vrestore.video.pictures import PictureSegment
 from vrestore.video.y4m import local_input
 from vrestore.walk import Restored, ShotWalk
+
+log = logging.getLogger(__name__)
 
 __all__ = ["join_parts", "plan_job", "run", "shots_of", "stream"]
 
@@ -86,11 +89,14 @@ def _run(task: Task, input: Path, output: Path | str, options: RunOptions) -> Ru
         job = prepare(task, input, output, options)
     tally = _Tally(job, clock, options)
     encoding = job.encoding
+    folder = JobFolder(job.output, job.asked(), asdict(job.memory))
+    if options.resume and (found := folder.finished(output_bytes(job.output))):
+        log.warning("%s is done already, of this input with these settings; leave --resume out to make it anew", output)
+        return RunResult(**found)
     if encoding is None or at_once(job.output):
         warn_of_memory(job)
         _run_at_once(job, tally)
-        return tally.result()
-    folder = JobFolder(job.output, job.asked(), asdict(job.memory))
+        return tally.result(folder)
     if options.resume:
         folder.resume()
         job = replace(job, memory=MemoryPlan(**folder.plan))
@@ -108,7 +114,7 @@ def _run(task: Task, input: Path, output: Path | str, options: RunOptions) -> Ru
         folder.leave()
         raise
     folder.remove()
-    return tally.result()
+    return tally.result(folder)
 
 
 def shots_of(task: Task, input: Path | str, options: RunOptions) -> tuple[tuple[int, int], ...]:
@@ -171,8 +177,8 @@ class _Tally:
         if self._tell is not None:
             self._tell(Progress(self.frames, self._total, self.clock.total(), "restore"))
 
-    def result(self) -> RunResult:
-        """The report."""
+    def result(self, folder: JobFolder | None = None) -> RunResult:
+        """The report; of a complete output that of its job, by which a later run knows it."""
         job, seconds = self.job, self.clock.total()
         height, width = job.size
         pixels = (self.frames - (self._before or 0)) * height * width
@@ -190,6 +196,8 @@ class _Tally:
             consistency_psnr_db=self.consistency_sum_db / self.frames,
             shares=self.clock.shares(),
             peak_live_latents=self.peak,
+            bytes=output_bytes(job.output) if folder else 0,
+            job=folder.digest if folder else "",
         )
 
 

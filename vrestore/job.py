@@ -151,6 +151,8 @@ def prepare(task: Task, input: Path | str, output: Path | str | None, options: R
         raise ConfigError(f"shots are given, but {task.name} makes other times and looks for them; leave them out")
     timeline, parts = retimed_parts(wanted, info, span) if wanted else (None, plain_parts(info, span, options.shots))
     needs = _needs(task, info, size, parts, encoding, prior, device)
+    if "window" in options.held:
+        needs = replace(needs, keep_window=True)
     memory = plan_memory(free_bytes(device), needs)
     return Job(task, info, target, size, span, parts, encoding, needs, memory, prior, device, dtype, timeline)
 

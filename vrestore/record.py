@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import vrestore
+from vrestore.checkpoint import record_beside
 from vrestore.errors import OutputError
 from vrestore.preset import Given, Tables
 from vrestore.settings import plain, settings_of
@@ -65,11 +66,6 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def record_beside(output: Path) -> Path:
-    """``clip.mp4.vrestore.json`` for ``clip.mp4``."""
-    return output.with_name(output.name + ".vrestore.json")
 
 
 def save_record(output: Path, what: Mapping[str, Any]) -> None:

@@ -27,6 +27,7 @@ class RunOptions:
     ``start`` and ``end`` (exclusive): a frame number ("120") or a time ("5.2s", "00:00:05.2"). ``deinterlace``: make
     whole pictures of interlaced frames, or not; without a word, interlaced input is refused. ``shots``: where shots
     begin and end (half-open ranges of frames that cover what is restored); without them they are looked for.
+    ``held``: settings that were asked for by name and stay, also where memory is short, such as ``window``.
     ``join=False`` leaves the finished pieces in the job folder, for `vrestore.engine.join_parts`.
     """
 
@@ -37,6 +38,7 @@ class RunOptions:
     overwrite: bool = True
     shots: tuple[tuple[int, int], ...] | None = field(default=None, metadata={ONCE: True})
     join: bool = field(default=True, metadata={ONCE: True})
+    held: frozenset[str] = field(default=frozenset(), metadata={ONCE: True})
     progress: Callable[[Progress], None] | None = None
     formats: Formats = field(default_factory=Formats)
 
@@ -137,6 +139,10 @@ class RunResult:
     """Share of the wall time per stage: inspect (probe, shots, imports), load, decode, prepare (enlarge), encode (to
     latents, with the motion between frames), denoise, reconstruct (from latents), finish, write, engine (the rest)."""
     peak_live_latents: int
+    bytes: int = 0
+    """Size of the output; 0 if none was written, or to a pipe."""
+    job: str = ""
+    """Hash of what was asked of which input."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

@@ -155,3 +155,24 @@ def test_a_checkpoint_tells_its_plan(server, film, tmp_path):
     run.wait()
     saved = json.loads((tmp_path / "out.mp4.vrestore" / "job.json").read_text())
     assert saved["plan"] == {"window": 8, "overlap": 2, "tile": None, "batch": 1}
+
+
+def test_what_is_done_is_left(server, film, expected, tmp_path):
+    """The record beside the output tells: the same input, the same settings, the same output."""
+    output = tmp_path / "out.mp4"
+    again = ("identity", film, "-o", output, *SETTINGS, "--record")
+    assert server.run(*again).code == 0
+    made = output.stat()
+    done = server.run(*again, "--resume")
+    assert done.code == 0
+    assert f"{output} is done already" in " ".join(done.err.split())
+    assert output.stat().st_mtime_ns == made.st_mtime_ns
+    done = server.run(*again, "--resume", "--json")
+    assert json.loads(done.out)["frames"] == 150
+
+    assert "done already" not in server.run(*again, "--resume", "--steps", "3").err
+    assert output.stat().st_mtime_ns > made.st_mtime_ns, "of other settings"
+    output.write_bytes(b"cut")
+    done = server.run(*again, "--resume")
+    assert (done.code, done.err) == (0, "")
+    assert material.decoded(output) == expected

@@ -1,6 +1,6 @@
 """What is asked of every unit of a batch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
@@ -27,6 +27,8 @@ class Order:
     lease_s: float
     tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """The settings as a preset has them, for the records."""
+    held: Sequence[str] = ()
+    """Names of the settings that were asked for, and stay also where memory is short."""
 
     @property
     def state(self) -> Path:
@@ -43,4 +45,4 @@ class Order:
     def options(self, changes: Mapping[str, Any] | None = None) -> RunOptions:
         """Those of a run, which goes on where an earlier one was."""
         options: RunOptions = build(RunOptions, self.settings)
-        return replace(options, **{"resume": True, **(changes or {})})
+        return replace(options, **{"resume": True, "held": frozenset(self.held), **(changes or {})})

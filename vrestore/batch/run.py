@@ -87,6 +87,7 @@ def _order(head: str, source: Path, target: Path, config: BatchConfig, settings:
         asked=sha256(asked.encode()).hexdigest(),
         lease_s=config.lease,
         tables=tables,
+        held=tuple(sorted(settings)),
     )
 
 

@@ -85,6 +85,13 @@ def check_output(info: VideoInfo, output: Path, span: tuple[int, int], formats: 
         raise OutputError(f"the folder {output.parent} does not exist; make it, or name another output with -o")
 
 
+def output_bytes(output: Path) -> int:
+    """Size of what has an output's name: a file, or the pictures of a sequence together; 0 if nothing has."""
+    pattern = Pattern.of(output)
+    files = [pattern.file(number) for number in pattern.numbers()] if pattern else [output]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
 def _is_one_of(file: Path, info: VideoInfo) -> bool:
     return info.numbers is None and file.samefile(info.path)
 
