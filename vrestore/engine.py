@@ -15,6 +15,7 @@ from vrestore.job import Job, plan_job, prepare, shrunk, warn_of_memory
 from vrestore.memory import MemoryPlan
 from vrestore.prior import Prior
 from vrestore.priors import find_prior as find_prior
+from vrestore.priors.guided import guided
 from vrestore.report import Progress, RunOptions, RunResult
 from vrestore.task import Task
 from vrestore.video import DecodedFrame, SegmentWriter, open_reader
@@ -265,6 +266,7 @@ def _segment_frames(size: tuple[int, int]) -> int:
 
 
 def _load(job: Job, clock: Clock) -> Prior:
+    config = job.task.config
     with clock.stage("load"):
         return job.prior.load(job.device, job.dtype)
 
