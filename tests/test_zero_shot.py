@@ -9,11 +9,11 @@ import torch
 
 from vrestore.errors import ConfigError
 from vrestore.exposure import exposure, to_light, to_values
-from vrestore.flow import flow_pair
+from vrestore.flow import FlowPair, flow_pair
 from vrestore.priors import find_prior
 from vrestore.sampling import flow_ladder
 from vrestore.shutter import estimate_shutter
-from vrestore.zero_shot import ZeroShot, consistent, deblur, deblurred, smooth_keeping_edges, through
+from vrestore.zero_shot import ZeroShot, believed, consistent, deblur, deblurred, smooth_keeping_edges, through
 
 SIZE = (48, 64)
 INSTANTS = 9
@@ -94,6 +94,26 @@ def test_the_result_explains_what_was_seen(moving):
     assert left(consistent(blurred[2], blurred[2], seen_by)) > left(blurred[2]) + 10
     useless = torch.full_like(blurred[2], 0.5)
     assert left(consistent(useless, blurred[2], seen_by)) > left(useless) + 10
+
+
+def test_a_wrong_motion_is_not_believed(moving):
+    """The exposure runs across the blur: its inversion would be worse than nothing, and the frame stays."""
+    blurred, sharp = moving
+    before, after = (flow_pair(blurred[i], blurred[i + 1]) for i in (1, 2))
+    right = exposure(before, after, 1.0)
+    across = [
+        FlowPair(
+            *(torch.stack([4 * f[:, 1], 2 * f[:, 0]], 1) for f in (p.forward, p.backward)), p.left_seen, p.right_seen
+        )
+        for p in (before, after)
+    ]
+    wrong = exposure(*across, 1.0)
+    results = [(consistent(blurred[2], blurred[2], one), one) for one in (right, wrong)]
+    (good, kept), (bad, refused) = [(x, believed(x, blurred[2], one)) for x, one in results]
+    base = psnr(blurred[2], sharp[2])
+    assert psnr(bad, sharp[2]) < base - 1
+    assert psnr(refused, sharp[2]) > base - 0.1
+    assert psnr(kept, sharp[2]) > psnr(good, sharp[2]) - 0.1
 
 
 def test_a_closed_shutter_changes_nothing(moving):

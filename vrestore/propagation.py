@@ -24,7 +24,7 @@ Motions = Float[Tensor, "time 6 h w"]
 def propagate(x0: Latents, motion: Motions, *, strength: float) -> Latents:
     """Carry predictions along the motion, backward through the frames and then forward over what that gave.
 
-    Zhou et al., "Upscale-A-Video", CVPR 2024, section 3.3, recurrent latent propagation: where the neighbour shows the
+    Zhou et al., "Upscale-A-Video", CVPR 2024, flow-guided recurrent latent propagation: where the neighbour shows the
     place, half of it is the neighbour's. A place that is seen all the time becomes a mean over time with shares that
     fall by half from frame to frame; what is hidden, or comes from outside the picture, stays as predicted.
 

@@ -15,6 +15,7 @@ import click
 import numpy as np
 import torch
 
+from vrestore.shutter import estimate_shutter
 from vrestore.zero_shot import ZeroShot, deblurred
 
 
@@ -38,7 +39,7 @@ def centre(frame, crop):
 @click.option("--first", default=10)
 @click.option("--frames", default=8)
 @click.option("--crop", default="448x256")
-@click.option("--shutter", default=360.0, help="Degrees that the recipe is told.")
+@click.option("--shutter", default="360", help="Degrees that the recipe is told; auto: estimated.")
 @click.option("--instants", default=None, type=int, help="Sub-instants that the recipe is told.")
 @click.option("--rounds", default=ZeroShot.rounds)
 @click.option("--refine/--no-refine", default=ZeroShot.refine)
@@ -49,19 +50,20 @@ def main(quality, clips, first, frames, crop, shutter, instants, rounds, refine,
     import metrics
     import vio
 
-    how = ZeroShot(shutter / 360, instants, rounds, refine, weight)
     for clip in clips:
         sharp = [np.ascontiguousarray(centre(f, crop)) for f in vio.decode(str(clip), first, frames)]
         blurred, truth = degrade.blur_interp(sharp)
         given = [tensor(f) for f in blurred]
         start = time.monotonic()
+        share = estimate_shutter(torch.stack(given)) if shutter == "auto" else float(shutter) / 360
+        how = ZeroShot(share, instants, rounds, refine, weight)
         found = [picture(f) for f in deblurred(given, how)]
         seconds = time.monotonic() - start
         scores = {
             name: np.mean([metrics.psnr_y(a, b) for a, b in zip(pictures, truth, strict=True)])
             for name, pictures in (("blurred", blurred), ("deblurred", found))
         }
-        row = {"clip": clip.stem, **{name: round(float(db), 2) for name, db in scores.items()}}
+        row = {"clip": clip.stem, "shutter": round(360 * share), **{name: round(float(db), 2) for name, db in scores.items()}}
         row["gain"] = round(float(scores["deblurred"] - scores["blurred"]), 2)
         row["seconds_per_megapixel"] = round(seconds / (len(given) * given[0][0].numel() / 1e6), 1)
         click.echo(json.dumps(row))
