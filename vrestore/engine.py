@@ -268,7 +268,8 @@ def _segment_frames(size: tuple[int, int]) -> int:
 def _load(job: Job, clock: Clock) -> Prior:
     config = job.task.config
     with clock.stage("load"):
-        return job.prior.load(job.device, job.dtype)
+        prior = job.prior.load(job.device, job.dtype)
+    return guided(prior, propagation=config.propagation, guidance=config.motion_guidance)
 
 
 def _walks(

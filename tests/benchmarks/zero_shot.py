@@ -63,7 +63,8 @@ def main(quality, clips, first, frames, crop, shutter, instants, rounds, refine,
             name: np.mean([metrics.psnr_y(a, b) for a, b in zip(pictures, truth, strict=True)])
             for name, pictures in (("blurred", blurred), ("deblurred", found))
         }
-        row = {"clip": clip.stem, "shutter": round(360 * share), **{name: round(float(db), 2) for name, db in scores.items()}}
+        row = {"clip": clip.stem, "shutter": round(360 * share)}
+        row |= {name: round(float(db), 2) for name, db in scores.items()}
         row["gain"] = round(float(scores["deblurred"] - scores["blurred"]), 2)
         row["seconds_per_megapixel"] = round(seconds / (len(given) * given[0][0].numel() / 1e6), 1)
         click.echo(json.dumps(row))

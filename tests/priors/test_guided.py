@@ -6,13 +6,16 @@ import torch
 
 from vrestore import engine
 from vrestore.errors import ConfigError, PriorError
+from vrestore.flow import between, flow_pair
 from vrestore.prior import Prior
 from vrestore.priors import find_prior
 from vrestore.priors.guided import guided
+from vrestore.priors.interpolation import BetweenPrior
 from vrestore.priors.motion import motions
 from vrestore.propagation import motion_guidance, propagate
 from vrestore.report import RunOptions
 from vrestore.sampling import ddim_ladder
+from vrestore.tasks.interpolation import Interpolation
 from vrestore.tasks.super_resolution import SuperResolution
 
 CPU = torch.device("cpu")
@@ -90,8 +93,13 @@ def test_clean_frames_stand_for_themselves(embedded, clip):
     times = torch.tensor([[1.0, 1.0, 0.0, 1.0]])
     plain, motion = embedded.predict(latents, times, conditioning)[0].clone(), conditioning["motion"][0]
     plain[2] = latents[0, 2]
-    found = guided(embedded, propagation=1.0).predict(latents, times, conditioning)[0]
-    assert torch.equal(found, propagate(plain, motion, strength=1.0))
+    motion = motion.clone()
+    motion[2] = 0
+    for settings, guide in (({"propagation": 1.0}, propagate), ({"guidance": 1.0}, motion_guidance)):
+        found = guided(embedded, **settings).predict(latents, times, conditioning)[0]
+        expected = guide(plain, motion, strength=1.0)
+        assert torch.equal(found[[0, 1, 3]], expected[[0, 1, 3]])
+        assert torch.equal(found[2], latents[0, 2])
 
 
 def test_time_zero_of_a_diffusion_prior_may_be_noisy(image_prior, clip, monkeypatch):
@@ -146,6 +154,24 @@ def test_every_head_can_switch_it_on(tiny_prior, source, field):
     plain = restored(head(tiny_prior), source)
     assert torch.equal(restored(head(tiny_prior, **{field: 0.0}), source), plain)
     assert not torch.equal(restored(head(tiny_prior, **{field: 1.0}), source), plain)
+
+
+def test_pictures_between_frames_are_guided_by_them(clips, tmp_path):
+    """A prior that makes what is between two frames: the frames stay as they are."""
+    frames = clips.scene(3, (32, 48))
+    source = clips.write(tmp_path / "between.mkv", frames)
+    task = Interpolation(factor=2, prior="flow", device="cpu", propagation=1.0, motion_guidance=1.0)
+    found = restored(task, source)
+    assert torch.equal((found[::2] * 255).round().byte()[:3].permute(0, 2, 3, 1), torch.from_numpy(frames))
+
+
+def test_motion_of_a_picture_between_frames(clip):
+    """The scene pans by two pixels to the left and one up a frame: half of it to each side from the middle."""
+    prior = guided(find_prior("flow").load(CPU, torch.float32), **ON)
+    assert isinstance(prior, BetweenPrior)
+    made = between(clip[1], clip[2], flow_pair(clip[1], clip[2]), 0.5)
+    middle = 8 * prior.between(made)["motion"][:, 1:-1, 1:-1].mean(dim=(1, 2))
+    assert torch.allclose(middle, torch.tensor([1.0, 0.5, 8, -1, -0.5, 8]), atol=0.3)
 
 
 @pytest.mark.parametrize("field", ["propagation", "motion_guidance"])

@@ -9,11 +9,13 @@ from dataclasses import replace
 from itertools import tee
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vrestore.errors import PriorError
-from vrestore.flow import luma8
+from vrestore.flow import Between, luma8
 from vrestore.prior import Conditioning, Prior
+from vrestore.priors.interpolation import BetweenPrior
 from vrestore.priors.motion import FLOW_FACTOR, flow_picture, motions
 from vrestore.propagation import Motions, motion_guidance, propagate
 from vrestore.sampling import Ladder
@@ -29,6 +31,8 @@ def guided(prior: Prior, *, propagation: float = 0.0, guidance: float = 0.0) -> 
     """
     if propagation == guidance == 0:
         return prior
+    if isinstance(prior, BetweenPrior):
+        return GuidedBetweenPrior(prior, propagation, guidance)
     return GuidedPrior(prior, propagation, guidance)
 
 
@@ -37,7 +41,7 @@ class GuidedPrior:
 
     Motion is the prior's own conditioning ``motion`` where it has one; else it is found here and cut and stacked by the
     engine like any other. The frames of a call must follow one another. One that is clean already (time 0 of a bridge
-    or a flow; elsewhere time 0 may be a noisy step) stands for itself: it is what others are guided by.
+    or a flow; elsewhere time 0 may be a noisy step) stands for itself: others are guided by it, and it is not moved.
     """
 
     def __init__(self, prior: Prior, propagation: float, guidance: float) -> None:
@@ -86,8 +90,10 @@ class GuidedPrior:
         predicted = self._prior.predict(latents, times, given, attend)
         clean = ((times == 0) & self._clean_at_zero).to(predicted.device)[:, :, None, None, None]
         known = torch.where(clean, latents.to(predicted), predicted)
+        motion = torch.where(clean, 0.0, motion.to(predicted))  # nothing is visible from there
         with torch.no_grad():
-            return torch.stack([self._guide(x0, field.to(x0)) for x0, field in zip(known, motion, strict=True)])
+            found = torch.stack([self._guide(x0, field) for x0, field in zip(known, motion, strict=True)])
+        return torch.where(clean, known, found)
 
     def _guide(self, x0: Latents, motion: Motions) -> Latents:
         x0 = propagate(x0, motion, strength=self._propagation)
@@ -98,3 +104,18 @@ class GuidedPrior:
         if factor % FLOW_FACTOR:
             return motions((luma8(frame) for frame in frames), factor)
         return motions((flow_picture(frame) for frame in frames), factor // FLOW_FACTOR)
+
+
+class GuidedBetweenPrior(GuidedPrior):
+    """The same of a prior for pictures between two frames, which are clean and guide what lies between them."""
+
+    _prior: BetweenPrior
+
+    def between(self, made: Between) -> dict[str, Tensor]:
+        """The prior's, and ``motion`` where it has none of its own: that to both frames."""
+        entry = self._prior.between(made)
+        if not self._own_motion:
+            factor = self.facts.spatial_factor
+            fields = [made.to_left / factor, made.seen_left, made.to_right / factor, made.seen_right]
+            entry["motion"] = F.avg_pool2d(torch.cat(fields, dim=1), factor)[0].to(self.device)
+        return entry
