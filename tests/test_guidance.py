@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.nn import functional
 
 from vrestore.errors import ConfigError
-from vrestore.guidance import classifier_free, project, restoration
+from vrestore.guidance import classifier_free, data_consistent, project, restoration
 
 generator = torch.Generator().manual_seed(0)
 x0, z_input = torch.randn(2, 5, 4, 8, 8, generator=generator, dtype=torch.float64)
@@ -80,3 +82,57 @@ def test_half_the_strength_moves_half_way():
 def test_projection_refuses_settings_out_of_range(bad):
     with pytest.raises(ConfigError, match="projection"):
         project(x0, shrink(x0), shrink, grow, **bad)
+
+
+@given(seed=st.integers(0, 10**6), rows=st.integers(1, 9), columns=st.integers(1, 9), weight=st.floats(0.01, 10))
+@settings(max_examples=40, deadline=None)
+def test_conjugate_gradients_find_what_a_dense_solver_finds(seed, rows, columns, weight):
+    """Also where the operator has fewer rows than columns: the prediction decides the rest."""
+    draw = torch.Generator().manual_seed(seed)
+    matrix = torch.randn(rows, columns, generator=draw, dtype=torch.float64)
+    prediction, observed = (torch.randn(n, generator=draw, dtype=torch.float64) for n in (columns, rows))
+    found = data_consistent(
+        prediction,
+        observed,
+        lambda x: matrix @ x,
+        lambda y: matrix.T @ y,
+        weight=weight,
+        tolerance=1e-12,
+        iterations=50,
+    )
+    normal = matrix.T @ matrix + weight * torch.eye(columns, dtype=torch.float64)
+    exact = torch.linalg.solve(normal, matrix.T @ observed + weight * prediction)
+    torch.testing.assert_close(found, exact, atol=1e-8, rtol=1e-8)
+
+
+def test_consistent_data_leave_the_prediction():
+    assert torch.equal(data_consistent(x0, shrink(x0), shrink, grow, weight=1.0), x0)
+    assert torch.equal(data_consistent(x0, shrink(z_input), shrink, grow, weight=1.0, iterations=0), x0)
+
+
+def test_iterations_come_nearer_and_stop_at_the_tolerance():
+    calls = []
+
+    def seen(x):
+        calls.append(1)
+        return matrix @ x
+
+    matrix = torch.diag(torch.linspace(0.1, 3, 30, dtype=torch.float64))
+    start, observed = torch.zeros(30, dtype=torch.float64), torch.ones(30, dtype=torch.float64)
+    exact = torch.linalg.solve(matrix @ matrix + 0.01 * torch.eye(30), matrix @ observed)
+    errors = []
+    for n in (1, 5, 20):
+        found = data_consistent(start, observed, seen, lambda y: matrix @ y, weight=0.01, tolerance=0.0, iterations=n)
+        errors.append(float((found - exact).norm()))
+    assert errors == sorted(errors, reverse=True)
+    calls.clear()
+    data_consistent(start, observed, seen, lambda y: matrix @ y, weight=0.01, tolerance=0.5, iterations=100)
+    assert len(calls) < 20
+
+
+@pytest.mark.parametrize(
+    "bad", [{"weight": 0.0}, {"weight": 1.0, "tolerance": -1.0}, {"weight": 1.0, "iterations": -1}]
+)
+def test_data_consistency_refuses_settings_out_of_range(bad):
+    with pytest.raises(ConfigError, match="Data consistency"):
+        data_consistent(x0, shrink(x0), shrink, grow, **bad)

@@ -16,6 +16,7 @@ from vrestore.job import Job, plan_job, prepare, shrunk, warn_of_memory
 from vrestore.memory import MemoryPlan
 from vrestore.prior import Prior
 from vrestore.priors import find_prior as find_prior
+from vrestore.priors.guided import guided
 from vrestore.report import Progress, RunOptions, RunResult
 from vrestore.task import Task
 from vrestore.video import DecodedFrame, SegmentWriter, open_reader
@@ -273,8 +274,10 @@ def _segment_frames(size: tuple[int, int]) -> int:
 
 
 def _load(job: Job, clock: Clock) -> Prior:
+    config = job.task.config
     with clock.stage("load"):
-        return job.prior.load(job.device, job.dtype)
+        prior = job.prior.load(job.device, job.dtype)
+    return guided(prior, propagation=config.propagation, guidance=config.motion_guidance)
 
 
 def _walks(

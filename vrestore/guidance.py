@@ -72,3 +72,48 @@ def project(
     for _ in range(iterations):
         x0 = x0 + strength * back(observed - forward(x0))
     return x0
+
+
+def data_consistent(
+    x0: Float[Tensor, "*x"],
+    observed: Float[Tensor, "*y"],
+    forward: Operator,
+    adjoint: Operator,
+    *,
+    weight: float,
+    tolerance: float = 1e-3,
+    iterations: int = 30,
+) -> Float[Tensor, "*x"]:
+    """The x that explains what was observed and stays near a prediction: argmin |A x - observed|^2 + weight |x - x0|^2.
+
+    Conjugate gradients (Hestenes and Stiefel, 1952) on (A^T A + weight) d = A^T (observed - A x0), x = x0 + d. It is
+    the data step of plug-and-play restoration (Zhang et al., "Plug-and-Play Image Restoration with Deep Denoiser
+    Prior", TPAMI 2021) and of diffusion solvers (Chung, Lee and Ye, "Decomposed Diffusion Sampler", ICLR 2024).
+
+    Args:
+        x0: prediction of the clean picture.
+        observed: what A made of the true one.
+        forward: A, linear.
+        adjoint: A^T, exactly: with anything else the iterations do not converge.
+        weight: above 0: how much the prediction is believed beside the observation.
+        tolerance: of the residual, relative to its start.
+        iterations: at most, 0 or more.
+    """
+    if not (weight > 0 and tolerance >= 0 and iterations >= 0):
+        raise ConfigError(
+            f"Data consistency has weight {weight}, tolerance {tolerance} and {iterations} iterations; use a positive "
+            "weight, 0 or more, and 0 or more."
+        )
+    found = torch.zeros_like(x0)
+    residual = adjoint(observed - forward(x0))
+    direction, energy = residual, residual.square().sum()
+    enough = tolerance**2 * energy
+    for _ in range(iterations):
+        if bool(energy <= enough):
+            break
+        image = adjoint(forward(direction)) + weight * direction
+        step = energy / (direction * image).sum()
+        found, residual = found + step * direction, residual - step * image
+        last, energy = energy, residual.square().sum()
+        direction = residual + energy / last * direction
+    return x0 + found

@@ -29,6 +29,12 @@ class TaskConfig:
     tile: Annotated[
         int | None, "Side of the square parts that the picture is cut into, in output pixels; none: chosen by size."
     ] = None
+    propagation: Annotated[
+        float, "0 to 1: how much predictions are carried from frame to frame along the motion; off at 0."
+    ] = 0.0
+    motion_guidance: Annotated[
+        float, "0 to 1: how much neighbouring predictions are drawn together along the motion; off at 0."
+    ] = 0.0
     prior: Annotated[str, "Name of the prior, or a folder in diffusers' layout."] = "restoration"
     device: Annotated[str, "auto, cpu, cuda, cuda:0, mps ..."] = "auto"
     dtype: Annotated[
@@ -41,6 +47,9 @@ class TaskConfig:
             raise ConfigError(f"steps is {self.steps}; give 1 to {MOST_STEPS}")
         if not 0 <= self.fidelity <= 1:
             raise ConfigError(f"fidelity is {self.fidelity}; give a number from 0 to 1")
+        for name in ("propagation", "motion_guidance"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; give a number from 0 (off) to 1")
         if not 0 <= self.seed < 1 << 64:
             raise ConfigError(f"seed is {self.seed}; give 0 to {(1 << 64) - 1}")
         if self.window < 1:

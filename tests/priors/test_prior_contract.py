@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from vrestore.errors import PriorError
 from vrestore.prior import Prior, PriorFacts
 from vrestore.priors import FAMILIES, find_prior
+from vrestore.priors.guided import guided
 from vrestore.weights import EMBEDDED
 
 CPU = torch.device("cpu")
@@ -23,9 +24,10 @@ def folder(request):
     return request.getfixturevalue({"EmbeddedPrior": "tiny_prior"}[request.param])
 
 
-@pytest.fixture
-def prior(folder):
-    return find_prior(str(folder)).load(CPU, torch.float32)
+@pytest.fixture(params=[{}, {"propagation": 1.0, "guidance": 1.0}], ids=["plain", "guided"])
+def prior(folder, request):
+    """As it is, and guided along the motion."""
+    return guided(find_prior(str(folder)).load(CPU, torch.float32), **request.param)
 
 
 @pytest.fixture

@@ -1,0 +1,192 @@
+"""Deblurring without training, on a picture that moves in a known way under a known shutter."""
+
+from itertools import pairwise
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from vrestore.errors import ConfigError
+from vrestore.exposure import exposure, to_light, to_values
+from vrestore.flow import FlowPair, flow_pair
+from vrestore.priors import find_prior
+from vrestore.sampling import flow_ladder
+from vrestore.shutter import estimate_shutter
+from vrestore.zero_shot import ZeroShot, believed, consistent, deblur, deblurred, smooth_keeping_edges, through
+
+SIZE = (48, 64)
+INSTANTS = 9
+
+
+def world(seed=0):
+    """Blocks with sharp edges over a smooth texture, (3, height, width), with a margin of 64 pixels."""
+    draw = np.random.default_rng(seed)
+    height, width = SIZE[0] + 128, SIZE[1] + 128
+    canvas = cv2.GaussianBlur(draw.random((height, width, 3), np.float32), (0, 0), 3)
+    canvas = cv2.normalize(canvas, None, 0.2, 0.8, cv2.NORM_MINMAX)
+    for _ in range(160):
+        y, x = draw.integers(0, height), draw.integers(0, width)
+        canvas[y : y + draw.integers(4, 16), x : x + draw.integers(4, 16)] = draw.random(3)
+    return torch.from_numpy(canvas).permute(2, 0, 1)
+
+
+def view(dx, dy):
+    """What the camera sees of the world after it has moved by whole or broken pixels."""
+    shift = np.float32([[1, 0, dx - 64], [0, 1, dy - 64]])
+    picture = cv2.warpAffine(world().permute(1, 2, 0).numpy(), shift, SIZE[::-1], flags=cv2.INTER_CUBIC)
+    return torch.from_numpy(picture).permute(2, 0, 1).clamp(0, 1)
+
+
+def film(frames, speed, shutter):
+    """(blurred, sharp): light that falls in while the shutter is open, stored in 8 bits."""
+    sharp = torch.stack([view(i * speed[0], i * speed[1]) for i in range(frames)])
+    times = [shutter * ((k + 0.5) / INSTANTS - 0.5) for k in range(INSTANTS)]
+    light = [
+        sum(to_light(view((i + t) * speed[0], (i + t) * speed[1])) for t in times) / INSTANTS for i in range(frames)
+    ]
+    return (to_values(torch.stack(light)) * 255).round() / 255, sharp
+
+
+def psnr(one, two):
+    return float(-10 * (one - two)[..., 8:-8, 8:-8].square().mean().log10())
+
+
+@pytest.fixture(scope="module")
+def moving():
+    return film(5, (5.0, -2.0), 1.0)
+
+
+def test_blurred_frames_become_sharper(moving):
+    """Against the truth, on every frame, first and last included."""
+    blurred, sharp = moving
+    found = deblur(blurred, ZeroShot(shutter=1.0))
+    gains = [psnr(x, t) - psnr(y, t) for x, y, t in zip(found, blurred, sharp, strict=True)]
+    assert min(gains) > 2
+    assert sum(gains) / len(gains) > 3
+    assert found.min() >= 0
+    assert found.max() <= 1
+
+
+def test_rounds_pay(moving):
+    blurred, sharp = moving
+    plain, more = (psnr(deblur(blurred, ZeroShot(shutter=1.0, refine=False, rounds=n)), sharp) for n in (0, 2))
+    assert more > plain + 0.5
+
+
+def test_the_flow_is_found_again_where_blur_hid_it():
+    """Faster than the texture is coarse: the first result shows better where it moves."""
+    blurred, sharp = film(3, (5.0, -2.0), 1.0)
+    plain, refined = (deblur(blurred, ZeroShot(shutter=1.0, rounds=0, refine=on)) for on in (False, True))
+    assert not torch.equal(plain, refined)
+    assert psnr(refined, sharp) > psnr(blurred, sharp) + 3
+
+
+def test_the_result_explains_what_was_seen(moving):
+    """Blurred again it is the input, nearer than the input blurred again is; also from a useless prediction."""
+    blurred, _ = moving
+    flows = [flow_pair(a, b) for a, b in pairwise(blurred)]
+    seen_by = exposure(flows[1], flows[2], 1.0)
+
+    def left(frame):
+        return psnr(to_values(seen_by.apply(to_light(frame))), blurred[2])
+
+    assert left(consistent(blurred[2], blurred[2], seen_by)) > left(blurred[2]) + 10
+    useless = torch.full_like(blurred[2], 0.5)
+    assert left(consistent(useless, blurred[2], seen_by)) > left(useless) + 10
+
+
+def test_a_wrong_motion_is_not_believed(moving):
+    """The exposure runs across the blur: its inversion would be worse than nothing, and the frame stays."""
+    blurred, sharp = moving
+    before, after = (flow_pair(blurred[i], blurred[i + 1]) for i in (1, 2))
+    right = exposure(before, after, 1.0)
+    across = [
+        FlowPair(
+            *(torch.stack([4 * f[:, 1], 2 * f[:, 0]], 1) for f in (p.forward, p.backward)), p.left_seen, p.right_seen
+        )
+        for p in (before, after)
+    ]
+    wrong = exposure(*across, 1.0)
+    results = [(consistent(blurred[2], blurred[2], one), one) for one in (right, wrong)]
+    (good, kept), (bad, refused) = [(x, believed(x, blurred[2], one)) for x, one in results]
+    base = psnr(blurred[2], sharp[2])
+    assert psnr(bad, sharp[2]) < base - 1
+    assert psnr(refused, sharp[2]) > base - 0.1
+    assert psnr(kept, sharp[2]) > psnr(good, sharp[2]) - 0.1
+
+
+def test_a_closed_shutter_changes_nothing(moving):
+    blurred, _ = moving
+    found = deblur(blurred, ZeroShot(shutter=0.0, rounds=0))
+    assert (found - blurred).abs().max() < 1e-5
+
+
+def test_what_stands_still_stays():
+    blurred, _ = film(3, (0.0, 0.0), 1.0)
+    found = deblur(blurred, ZeroShot(shutter=1.0, rounds=0))
+    assert (found - blurred).abs().max() < 1 / 255
+
+
+@pytest.mark.parametrize("window", [1, 2, 5])
+def test_windows_do_not_show(moving, window):
+    """A prior that looks at single frames: the same bits whatever is held together, and nothing beyond is held."""
+    blurred = moving[0][:, :, :32, :40]
+    how = ZeroShot(shutter=1.0, rounds=1, instants=5)
+    held = []
+
+    def restore(frames):
+        held.append(len(frames))
+        return smooth_keeping_edges(frames)
+
+    whole = deblur(blurred, how)
+    parts = list(deblurred(iter(blurred), ZeroShot(shutter=1.0, rounds=1, instants=5, window=window), restore))
+    assert torch.equal(torch.stack(parts), whole)
+    assert max(held) <= window + 4
+
+
+@pytest.mark.parametrize("frames", [0, 1, 2])
+def test_short_shots(moving, frames):
+    blurred = moving[0][:frames, :, :24, :32]
+    found = list(deblurred(iter(blurred), ZeroShot(shutter=0.5)))
+    assert len(found) == frames
+    assert all(frame.shape == blurred.shape[1:] for frame in found)
+
+
+def test_any_prior_holds_it_together(moving, tiny_prior):
+    """Encode, predict, decode; the frames' size need not suit the prior. What comes back still explains the data."""
+    prior = find_prior(str(tiny_prior)).load(torch.device("cpu"), torch.float32)
+    blurred = moving[0][:3, :, :33, :45]
+    restore = through(prior, steps=2)
+    predicted = restore(blurred)
+    assert predicted.shape == blurred.shape
+    found = deblur(blurred, ZeroShot(shutter=1.0, rounds=1, refine=False), restore)
+    seen_by = exposure(flow_pair(blurred[0], blurred[1]), flow_pair(blurred[1], blurred[2]), 1.0)
+    again = [psnr(to_values(seen_by.apply(to_light(frames[1]))), blurred[1]) for frames in (found, predicted)]
+    assert again[0] > again[1] + 3
+    assert not torch.equal(found, deblur(blurred, ZeroShot(shutter=1.0, rounds=1, refine=False)))
+
+
+def test_a_prior_that_starts_from_noise_is_refused(tiny_prior, monkeypatch):
+    prior = find_prior(str(tiny_prior)).load(torch.device("cpu"), torch.float32)
+    monkeypatch.setattr(prior, "ladder", flow_ladder)
+    with pytest.raises(ConfigError, match="flow ladder starts from noise"):
+        through(prior)
+
+
+@pytest.mark.parametrize("bad", [{"shutter": 1.5}, {"rounds": -1}, {"window": 0}, {"weight": 0.0}])
+def test_settings_out_of_range_are_refused(bad):
+    with pytest.raises(ConfigError, match="give"):
+        ZeroShot(**{"shutter": 1.0} | bad)
+
+
+@pytest.mark.parametrize("shutter", [0.25, 0.5, 1.0])
+def test_the_shutter_is_found(shutter):
+    """To an eighth."""
+    blurred, _ = film(3, (8.0, -2.0), shutter)
+    assert abs(estimate_shutter(blurred) - shutter) <= 1 / 8
+
+
+def test_no_motion_no_shutter():
+    assert estimate_shutter(film(3, (0.0, 0.0), 1.0)[0]) == 0
+    assert estimate_shutter(film(1, (8.0, 0.0), 1.0)[0]) == 0
