@@ -17,6 +17,7 @@ from vrestore.degradation import Resize
 from vrestore.engine import run, stream
 from vrestore.errors import ConfigError
 from vrestore.guidance import project
+from vrestore.prior_options import PriorOptions
 from vrestore.report import RunOptions, RunResult
 from vrestore.shapes import Frame, OutputFrame
 from vrestore.task import TaskConfig
@@ -35,7 +36,7 @@ MOST_PIXELS = 16384
 
 
 @dataclass(frozen=True, kw_only=True)
-class SuperResolutionConfig(TaskConfig):
+class SuperResolutionConfig(PriorOptions, TaskConfig):
     """Settings of ``vrestore sr``."""
 
     scale: Annotated[Literal[2, 4], "How many times larger."] = 4

@@ -1,5 +1,6 @@
 """Solvers against closed forms, against each other and, step by step, against diffusers' schedulers."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from vrestore.errors import ConfigError
 from vrestore.sampling import (
+    advance,
     bridge_euler,
     bridge_ladder,
     ddim,
@@ -18,6 +20,7 @@ from vrestore.sampling import (
     flow_euler,
     flow_ladder,
     interpolate,
+    start,
 )
 
 few = settings(max_examples=40, deadline=None)
@@ -278,3 +281,41 @@ flow, vp, bridge = flow_ladder(4), ddim_ladder(4, PRODUCTS), bridge_ladder(4, 1.
 def test_what_cannot_be_is_refused(call, message):
     with pytest.raises(ConfigError, match=message):
         call()
+
+
+# ---------------------------------------------------------------- the ladder's kind decides
+
+
+def draw(level):
+    """Noise that tells of its level."""
+    return torch.full((2, 3, 4), float(level))
+
+
+def refuse(level):
+    pytest.fail(f"noise of level {level} is asked for")
+
+
+def test_where_a_run_starts():
+    degraded = torch.randn(2, 3, 4)
+    products = torch.linspace(0.99, 0.01, 100)
+    assert torch.equal(start(bridge_ladder(4), degraded, refuse), degraded)
+    for ladder in (flow_ladder(4), ddim_ladder(4, products)):
+        assert torch.equal(start(ladder, degraded, draw), draw(4))
+        mixed = start(replace(ladder, mixed=True), degraded, draw)
+        assert torch.allclose(mixed, ladder.alpha[4] * degraded + ladder.sigma[4] * draw(4))
+
+
+@pytest.mark.parametrize("freedom", [0.0, 0.5])
+@pytest.mark.parametrize(("level", "to"), [(4, 3), (1, 0)])
+def test_which_solver_moves_a_latent(freedom, level, to):
+    """Noise is drawn for the level that is reached, and never in the last step."""
+    z, x0 = torch.randn(2, 3, 4), torch.randn(2, 3, 4)
+    drawn = freedom if to else 0.0
+    fresh, noise = (draw, draw(to)) if drawn else (refuse, None)
+    bridge, line = bridge_ladder(4, spread=0.5), ddim_ladder(4, torch.linspace(0.99, 0.01, 100))
+    expected = bridge_euler(bridge, z, x0, level, to, noise, strength=drawn)
+    assert torch.equal(advance(bridge, z, x0, level, to, fresh, freedom=freedom), expected)
+    expected = ddim(line, z, x0, level, to, noise, eta=drawn)
+    assert torch.equal(advance(line, z, x0, level, to, fresh, freedom=freedom), expected)
+    flow = flow_ladder(4)
+    assert torch.equal(advance(flow, z, x0, level, to, refuse, freedom=freedom), flow_euler(flow, z, x0, level, to))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vrestore.clock import Clock
+from vrestore.conditioning import given
 from vrestore.flow import Between, warp
 from vrestore.prior import Prior
 from vrestore.priors.interpolation import BetweenPrior, Gap
@@ -39,8 +40,10 @@ def _held(conditioning: dict[str, Tensor]) -> dict[str, Tensor]:
     return conditioning | {"degraded": conditioning["degraded"].half()}
 
 
-def restored(frames: Iterator[DecodedFrame], prior: Prior, padded: Padded, clock: Clock) -> Iterator[Entry]:
-    """Every source frame, to be restored."""
+def restored(
+    frames: Iterator[DecodedFrame], prior: Prior, padded: Padded, clock: Clock, *, seed: int, first: int
+) -> Iterator[Entry]:
+    """Every source frame, to be restored. ``first``: position of the first of them in the whole video."""
     waiting: deque[tuple[Tensor, int, Beside | None]] = deque()
 
     def degraded() -> Iterator[Frame]:
@@ -51,9 +54,10 @@ def restored(frames: Iterator[DecodedFrame], prior: Prior, padded: Padded, clock
             waiting.append((source, decoded.pts, decoded.beside))
             yield picture
 
-    for conditioning in prior.conditions(degraded()):
+    for frame, conditioning in enumerate(prior.conditions(degraded()), first):
         source, pts, beside = waiting.popleft()
-        yield Entry(source, pts, beside, _held(conditioning))
+        more = given(prior.facts, source, conditioning["degraded_latents"], seed=seed, frame=frame)
+        yield Entry(source, pts, beside, _held(conditioning | more))
 
 
 def retimed(

@@ -20,7 +20,7 @@ from vrestore.memory import FREE_SHARE, SMALLEST_TILE, MemoryPlan, Needs, is_out
 from vrestore.padding import padded_size
 from vrestore.plan import KeyframesPlan, Plan, Tile, WindowsPlan
 from vrestore.prior import PriorFacts
-from vrestore.priors import PriorSource, find_prior
+from vrestore.priors import PriorSource, prior_of
 from vrestore.report import JobPlan, RunOptions
 from vrestore.retime import Part, drafted, plain_parts, retimed_info, retimed_parts
 from vrestore.task import Retimes, Task, TaskConfig
@@ -91,8 +91,8 @@ class Job:
     def plan(self, frames: int, keys: np.ndarray | None = None) -> Plan:
         """The plan of a shot of so many positions, of which some may be keys."""
         if keys is not None:
-            return KeyframesPlan(frames, keys, self.task.config.steps, self.tiles)
-        return WindowsPlan(frames, self.memory.window, self.memory.overlap, self.task.config.steps, self.tiles)
+            return KeyframesPlan(frames, keys, self.needs.steps, self.tiles)
+        return WindowsPlan(frames, self.memory.window, self.memory.overlap, self.needs.steps, self.tiles)
 
     def plans(self) -> Iterator[Plan]:
         """Those of all parts that have a length."""
@@ -110,7 +110,7 @@ class Job:
             "input": _fingerprint(self.info),
             "weights": [fingerprint(path) for path in self.prior.weights()],
             "task": self.task.name,
-            **asdict(self.task.config),
+            **{name: value for name, value in asdict(self.task.config).items() if name != "download"},
             "device": str(self.device),
             "dtype": str(self.dtype),
             "frames": list(self.span),
@@ -139,7 +139,8 @@ def prepare(task: Task, input: Path | str, output: Path | str | None, options: R
     wanted = task.retiming() if isinstance(task, Retimes) else None
     info = _in_whole_pictures(probe(input, options.formats.rate(fps=wanted is None)), options.deinterlace)
     size = task.output_size(info.height, info.width)
-    prior = _found(config.prior, between=wanted is not None)
+    prior = _found(config, between=wanted is not None)
+    prior.check(steps_of(prior, config), (info.height, info.width), size)
     span = frame_span(info, options.start, options.end)
     target = Path("") if output is None else Path(output)
     encoding = None
@@ -168,9 +169,9 @@ def _encoding(
     return encoding
 
 
-def _found(name: str, *, between: bool) -> PriorSource:
+def _found(config: TaskConfig, *, between: bool) -> PriorSource:
     """The prior; PriorError if it is not of the kind that the head needs."""
-    source = find_prior(name)
+    name, source = config.prior, prior_of(config)
     if between and not hasattr(source.adapter, "between"):
         raise PriorError(
             f"the prior {name!r} does not make what is between two frames; name one that does, such as flow"
@@ -189,28 +190,32 @@ def _needs(
     prior: PriorSource,
     device: torch.device,
 ) -> Needs:
-    config = task.config
+    config, steps = task.config, steps_of(prior, task.config)
+    alone = prior.facts.window == 1  # windows of such a prior would only repeat their overlaps
     height, width = padded_size(size, prior.facts.size_multiple)
     fixed = sum(path.stat().st_size for path in prior.weights())
     if encoding is not None and device.type == "cpu":  # elsewhere encoders take of another memory
         fixed += CODEC_BYTES.get(encoding.codec, OTHER_CODEC_BYTES) * size[0] * size[1]
-    between = [
-        KeyframesPlan(part.length, part.keys, config.steps) for part in parts if part.length and part.keys is not None
-    ]
+    between = [KeyframesPlan(part.length, part.keys, steps) for part in parts if part.length and part.keys is not None]
     return Needs(
         facts=prior.facts,
         latent=(height // prior.facts.spatial_factor, width // prior.facts.spatial_factor),
         source_pixels=info.width * info.height if device.type == "cpu" else 0,
         frames=max(part.length for part in parts),
-        steps=config.steps,
-        window=3 if between else config.window,
-        overlap=0 if between else config.overlap,
+        steps=steps,
+        window=3 if between else 1 if alone else config.window,
+        overlap=0 if between or alone else config.overlap,
         tile=config.tile,
         fixed_bytes=fixed,
         keep_window=bool(between) or config.window != TaskConfig.window,
         batches=device.type != "cpu",
         live=max((plan.live_bound for plan in between), default=None),
     )
+
+
+def steps_of(prior: PriorSource, config: TaskConfig) -> int:
+    """Sampling steps: those asked for, or those that the prior is made for."""
+    return config.steps or prior.facts.usual_steps
 
 
 def warn_of_memory(job: Job) -> None:
@@ -312,7 +317,7 @@ def _described(job: Job) -> JobPlan:
         shots=tuple((shot.start, shot.stop) for shot in job.shots),
         output_frames=job.frames,
         output_fps=str(target.fps),
-        windows=sum(plan.calls for plan in plans) // (tiles * job.task.config.steps),
+        windows=sum(plan.calls for plan in plans) // (tiles * job.needs.steps),
         window=memory.window,
         overlap=memory.overlap,
         calls=sum(plan.calls for plan in plans),

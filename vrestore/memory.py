@@ -91,12 +91,13 @@ class Needs:
     def call_bytes(self, plan: MemoryPlan) -> int:
         """Working memory of one call of the prior."""
         h, w = (min(side, plan.tile or side) for side in self.latent)
-        return self.facts.call_bytes * min(plan.window, self.frames) * h * w
+        return self.facts.call_bytes * self._together(plan.window) * h * w
 
     @property
     def frame_bytes(self) -> int:
-        """Working memory of encoding or decoding a frame, whole: it is not cut into tiles."""
-        return self.facts.frame_bytes * self.latent[0] * self.latent[1]
+        """Working memory of encoding or decoding a frame, whole: it is not cut into the plan's tiles."""
+        h, w = (min(side, self.facts.frame_tile or side) for side in self.latent)
+        return self.facts.frame_bytes * h * w
 
     def peak_bytes(self, plan: MemoryPlan) -> int:
         """What a run takes at most beside what the process holds already. An estimate."""
@@ -123,7 +124,7 @@ class Needs:
             yield self._edge(self.tile / self.facts.spatial_factor)
             return
         whole, smallest = max(self.latent), SMALLEST_TILE / self.facts.spatial_factor
-        area = CALL_BUDGET / (self.facts.call_bytes * min(window, self.frames))
+        area = CALL_BUDGET / (self.facts.call_bytes * self._together(window))
         edge = float(whole) if self.latent[0] * self.latent[1] <= area else min(math.sqrt(area), whole - 1.0)
         while edge > smallest:
             yield self._edge(edge)
@@ -138,6 +139,10 @@ class Needs:
         while not self.keep_window and window > shortest:
             window = max(window // 2, shortest)
             yield window, min(self.overlap * window // self.window, window - 1)
+
+    def _together(self, window: int) -> int:
+        """Frames that a call works on at once."""
+        return min(window, self.frames, self.facts.together or window)
 
     def _edge(self, edge: float) -> int | None:
         side = max(self._coarse, int(edge) // self._coarse * self._coarse)

@@ -32,11 +32,22 @@ class PriorFacts:
     size_multiple: int
     """Frames are padded so that both sides are multiples of this."""
     conditionings: frozenset[str]
-    """Names of the conditionings that `Prior.predict` takes."""
+    """Names of the conditionings that `Prior.predict` takes. The engine itself gives ``source``, the frame as it was
+    decoded, padded, and ``noise``, normal noise of a latent's shape that belongs to the frame."""
     call_bytes: int
     """Working memory of `Prior.predict` per latent pixel and frame, in bytes, its gathered inputs included."""
     frame_bytes: int
     """Working memory per latent pixel of whatever handles a single frame whole: `encode`, `decode`, `conditions`."""
+    frame_tile: int | None = None
+    """Side in latent pixels beyond which those cut a frame into tiles; None: they never do."""
+    together: int | None = None
+    """Frames of a call that are worked on at once; None: all of them."""
+    scale: int | None = None
+    """How many times larger than the source the output must be; None: anything goes."""
+    usual_steps: int = 1
+    """Sampling steps that it is made to be run with: as many are taken where no number is asked for."""
+    most_steps: int | None = None
+    """Sampling steps that it can be run with; None: any number."""
 
 
 @runtime_checkable

@@ -5,7 +5,7 @@ after; it keeps no state. Levels are integers, one for all latents or one per fr
 change comes back untouched, to the last bit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vrestore.errors import ConfigError
-from vrestore.shapes import AnyLatents, Levels
+from vrestore.shapes import AnyLatents, Latent, Levels
 
 Kind = Literal["bridge", "flow", "ddim"]
 
@@ -33,6 +33,8 @@ class Ladder:
     """Share of the end point, rising from (almost) 0 at level 0."""
     spread: float = 0.0
     """Deviation scale of a bridge: between its ends it holds noise of deviation ``spread * sqrt(alpha * sigma)``."""
+    mixed: bool = False
+    """Whether a run starts between the degraded latent and the end point, not at the end point itself."""
 
     @property
     def levels(self) -> int:
@@ -113,6 +115,38 @@ def interpolate(
     if noise is not None and ladder.spread:
         mixed = mixed + (ladder.spread * (alpha * sigma).sqrt()).to(clean.dtype) * noise
     return mixed
+
+
+def start(ladder: Ladder, degraded: Latent, noise: Callable[[int], Latent]) -> Latent:
+    """The latent with which a run begins, at the ladder's noisiest level.
+
+    The degraded latent itself on a bridge; noise on a flow or a DDIM ladder, mixed with the degraded latent where the
+    ladder says so (Meng et al., "SDEdit", ICLR 2022).
+
+    Args:
+        ladder: of the prior.
+        degraded: latent of the degraded frame.
+        noise: standard normal noise of the frame, of the shape of ``degraded``, by level.
+    """
+    end = degraded if ladder.kind == "bridge" else noise(ladder.levels).to(degraded)
+    return interpolate(ladder, degraded, end, ladder.levels) if ladder.mixed else end
+
+
+def advance(
+    ladder: Ladder, z: Latent, x0: Latent, level: int, to: int, noise: Callable[[int], Latent], *, freedom: float = 0.0
+) -> Latent:
+    """One step of the solver that the ladder's kind asks for.
+
+    ``freedom`` in [0, 1]: share of the noise that a stochastic sampler of that kind would draw, none in the last step.
+    A flow draws none at all. ``noise`` as in `start`, asked only where it is drawn.
+    """
+    if ladder.kind == "flow":
+        return flow_euler(ladder, z, x0, level, to)
+    free = freedom if to > 0 else 0.0
+    drawn = noise(to).to(z) if free else None
+    if ladder.kind == "bridge":
+        return bridge_euler(ladder, z, x0, level, to, drawn, strength=free)
+    return ddim(ladder, z, x0, level, to, drawn, eta=free)
 
 
 def ddim(

@@ -16,14 +16,16 @@ class TaskConfig:
     """Settings that every head has; the command line is made from the fields and their help."""
 
     steps: Annotated[
-        int, "Sampling steps. One is the most faithful; more buy sharpness where --fidelity is below 0.5."
-    ] = 1
+        int | None,
+        "Sampling steps; left out: what the prior is made for, one for the embedded. There one is the most faithful, "
+        "and more buy sharpness where --fidelity is below 0.5.",
+    ] = None
     fidelity: Annotated[
         float,
         "0 to 1. Below 0.5 the sampler draws detail (with more than one step), at 0.5 it gives the likeliest picture, "
         "towards 1 the output, degraded again, must be the input.",
     ] = 0.5
-    seed: Annotated[int, "Seed of the noise; it enters only below fidelity 0.5."] = 0
+    seed: Annotated[int, "Seed of the noise. The embedded prior draws some only below fidelity 0.5."] = 0
     window: Annotated[int, "Frames that the prior sees together."] = 16
     overlap: Annotated[int, "Frames that neighbouring windows share."] = 4
     tile: Annotated[
@@ -43,7 +45,7 @@ class TaskConfig:
 
     def __post_init__(self) -> None:
         """Raises ConfigError for a value outside its range."""
-        if not 1 <= self.steps <= MOST_STEPS:
+        if self.steps is not None and not 1 <= self.steps <= MOST_STEPS:
             raise ConfigError(f"steps is {self.steps}; give 1 to {MOST_STEPS}")
         if not 0 <= self.fidelity <= 1:
             raise ConfigError(f"fidelity is {self.fidelity}; give a number from 0 to 1")

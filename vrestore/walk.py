@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from vrestore.padding import pad_to, unpad
 from vrestore.plan.steps import Plan, Step, Tile
 from vrestore.prior import Conditioning, Prior
 from vrestore.priors.interpolation import BetweenPrior
-from vrestore.sampling import bridge_euler
+from vrestore.sampling import advance, start
 from vrestore.shapes import Frame, Latent, OutputFrame
 from vrestore.store import RamStore
 from vrestore.task import Task
@@ -71,7 +71,8 @@ class ShotWalk:
         if slots is not None and isinstance(prior, BetweenPrior):
             self._stream = retimed(slots, frames, prior, self._padded)
         else:
-            self._stream = restored(frames, prior, self._padded, clock)
+            seed, place = task.config.seed, shot_start + first
+            self._stream = restored(frames, prior, self._padded, clock, seed=seed, first=place)
         fidelity = task.config.fidelity
         self._freedom = max(0.0, 1 - 2 * fidelity)
         self._pull = max(0.0, 2 * fidelity - 1)
@@ -96,7 +97,11 @@ class ShotWalk:
         return self._entries[position]
 
     def _start(self, position: int) -> Latent:
-        return self._entry(position).conditioning["degraded_latents"]
+        degraded = self._entry(position).conditioning["degraded_latents"]
+        return start(self._ladder, degraded, partial(self._noise, position, degraded))
+
+    def _noise(self, position: int, like: Latent, level: int) -> Latent:
+        return noise(self._task.config.seed, self._shot_start + position, level, _shape(like))
 
     def _predict(self, steps: Sequence[Step], latents: Sequence[Tensor]) -> Sequence[Tensor]:
         """A call of the prior; where memory runs out, one for each half of the batch, and batches of half from then on.
@@ -134,14 +139,10 @@ class ShotWalk:
         return {name: _part(value, value.shape[-1] // base, tile) for name, value in conditioning.items()}
 
     def _solve(self, position: int, z: Latent, x0: Latent, level: int, to: int) -> Latent:
-        time = self._ladder.time[to]
         if self._pull and to > 0:  # the last step is left free: the projection of `finish` has the last word
-            start = self._entry(position).conditioning["degraded_latents"]
-            x0 = restoration(x0, start, time, weight=self._pull)
-        drawn = None
-        if self._freedom and to > 0:
-            drawn = noise(self._task.config.seed, self._shot_start + position, to, _shape(z)).to(z)
-        return bridge_euler(self._ladder, z, x0, level, to, drawn, strength=self._freedom if to > 0 else 0.0)
+            degraded = self._entry(position).conditioning["degraded_latents"]
+            x0 = restoration(x0, degraded, self._ladder.time[to] / self._ladder.time[-1], weight=self._pull)
+        return advance(self._ladder, z, x0, level, to, partial(self._noise, position, z), freedom=self._freedom)
 
     def _reconstruct(self, position: int, latent: Latent) -> Restored | None:
         entry, before = self._entries[position], self._entries.pop(position - 1, None)

@@ -7,8 +7,10 @@ import socket
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
+from vrestore.conditioning import given
 from vrestore.errors import PriorError
 from vrestore.prior import Prior, PriorFacts
 from vrestore.priors import FAMILIES, find_prior
@@ -18,10 +20,24 @@ from vrestore.weights import EMBEDDED
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(params=FAMILIES)
+TINY = {
+    "EmbeddedPrior": "tiny_prior",
+    "StableDiffusionUpscalePipeline": "tiny_upscaler",
+    "StableVSRPipeline": "tiny_stablevsr",
+    "StableDiffusionControlNetImg2ImgPipeline": "tiny_control",
+}
+"""A fixture for every adapter."""
+
+
+@pytest.fixture(params=TINY)
 def folder(request):
-    """A small folder of weights for every family."""
-    return request.getfixturevalue({"EmbeddedPrior": "tiny_prior"}[request.param])
+    """A small folder of weights for every adapter."""
+    return request.getfixturevalue(TINY[request.param])
+
+
+def test_every_adapter_is_tested():
+    """But for the prior between two frames, which restores none."""
+    assert {FAMILIES[family] for family in (*TINY, "InterpolationPrior")} == set(FAMILIES.values())
 
 
 @pytest.fixture(params=[{}, {"propagation": 1.0, "guidance": 1.0}], ids=["plain", "guided"])
@@ -33,7 +49,9 @@ def prior(folder, request):
 @pytest.fixture
 def size(prior):
     """(height, width): small, and large enough for motion to be found."""
-    return 2 * prior.facts.size_multiple, 4 * prior.facts.size_multiple
+    least = 16 * (prior.facts.scale or 2)
+    height = prior.facts.size_multiple * -(-least // prior.facts.size_multiple)
+    return height, height + prior.facts.size_multiple
 
 
 @pytest.fixture
@@ -43,8 +61,11 @@ def clip(clips, size):
 
 
 def whole(prior, clip):
-    """The conditioning of a clip as one window, a batch of one."""
+    """The conditioning of a clip as one window, a batch of one, with what the engine gives."""
     entries = list(prior.conditions(iter(clip)))
+    for i, entry in enumerate(entries):
+        source = F.avg_pool2d(clip[i], prior.facts.scale or 1)
+        entry |= given(prior.facts, source, entry["degraded_latents"], seed=0, frame=i)
     beside = [None, *entries, None]
     entries = [
         entry | prior.surroundings(before, entry, after)
@@ -58,8 +79,10 @@ def gathered(prior, clip):
     return {name: value for name, value in whole(prior, clip).items() if name in prior.facts.conditionings}
 
 
-def times(prior, batch, frames, time=1.0):
-    return torch.full((batch, frames), time)
+def times(prior, *levels):
+    """Times of the levels of four steps, (batch, frames)."""
+    ladder = prior.ladder(4)
+    return torch.tensor([[ladder.time[level] for level in row] for row in levels])
 
 
 def test_facts_are_known_before_loading(folder):
@@ -83,7 +106,7 @@ def test_encode_and_decode(prior, clip, size):
     frames = len(clip) // facts.temporal_factor
     assert latents.shape == (frames, facts.latent_channels, *(side // facts.spatial_factor for side in size))
     assert latents.dtype == torch.float32
-    assert latents.square().mean(1).max() <= 1.0001
+    assert latents.isfinite().all()
     decoded = prior.decode(latents, conditioning)
     assert decoded.shape == clip.shape
     one_by_one = [
@@ -97,7 +120,7 @@ def test_conditions_of_every_frame(prior, clip):
     entries = list(prior.conditions(iter(clip)))
     assert len(entries) == len(clip)
     for entry, frame in zip(entries, clip, strict=True):
-        assert prior.facts.conditionings <= entry.keys()
+        assert prior.facts.conditionings - {"source", "noise"} <= entry.keys()
         assert torch.equal(entry["degraded"], frame)
         assert torch.equal(entry["degraded_latents"], prior.encode(frame[None])[0])
 
@@ -125,39 +148,53 @@ def test_the_ladder(prior, steps):
     ladder = prior.ladder(steps)
     assert ladder.levels == steps
     assert ladder.time[0] == 0
-    assert ladder.time[-1] == 1
+    assert ladder.kind != "bridge" or ladder.time[-1] == 1
     assert list(ladder.time) == sorted(ladder.time)
+    assert list(ladder.sigma) == sorted(ladder.sigma)
+    assert list(ladder.alpha) == sorted(ladder.alpha, reverse=True)
 
 
 def test_predict_takes_a_level_per_frame(prior, clip):
-    """Where the facts say so, the time of each frame counts by itself."""
-    assert prior.facts.per_frame_levels
+    """Where the facts say so, the time of each frame counts by itself; elsewhere it is refused."""
     conditioning = gathered(prior, clip)
-    latents = conditioning["degraded_latents"]
-    level = times(prior, 1, 4)
-    other = level.clone()
-    other[0, 3] = 0.25
-    one, two = prior.predict(latents, level, conditioning), prior.predict(latents, other, conditioning)
+    latents = torch.randn(1, 4, *prior.encode(clip).shape[1:])
+    mixed = times(prior, (4, 4, 4, 1))
+    if not prior.facts.per_frame_levels:
+        with pytest.raises(PriorError, match="one level"):
+            prior.predict(latents, mixed, conditioning)
+        return
+    one, two = (
+        prior.predict(latents, times(prior, (4, 4, 4, 4)), conditioning),
+        prior.predict(latents, mixed, conditioning),
+    )
     assert one.shape == latents.shape
     assert not torch.equal(one[0, 3], two[0, 3])
+    if prior.facts.window == 1:
+        apart = prior.predict(
+            latents[:, 3:], mixed[:, 3:], {name: value[:, 3:] for name, value in conditioning.items()}
+        )
+        assert torch.allclose(two[:, 3:], apart, atol=1e-5)
 
 
 def test_predict_sees_neighbours(prior, clip):
+    """As far as it was trained to; frames of an image prior's window do not touch one another."""
     conditioning = gathered(prior, clip)
-    latents = conditioning["degraded_latents"]
+    latents = prior.encode(clip)[None]
     changed = latents.clone()
     changed[0, 1] = -changed[0, 1]
-    one, two = (prior.predict(z, times(prior, 1, 4), conditioning) for z in (latents, changed))
-    assert not torch.equal(one[0, 0], two[0, 0])
+    one, two = (prior.predict(z, times(prior, (4, 4, 4, 4)), conditioning) for z in (latents, changed))
+    others = [0, 2, 3]
+    assert torch.equal(one[0, others], two[0, others]) == (prior.facts.window == 1)
 
 
 def test_calls_made_together_are_independent(prior, clip):
     first, second = gathered(prior, clip), gathered(prior, clip.flip(-1))
     both = {name: torch.cat([first[name], second[name]]) for name in first}
-    level = torch.tensor([[1.0, 0.75, 0.5, 0.25], [0.5, 0.5, 0.5, 0.5]])
-    together = prior.predict(both["degraded_latents"], level, both)
+    latents = torch.stack([prior.encode(clip), prior.encode(clip.flip(-1))])
+    level = times(prior, (4, 3, 2, 1) if prior.facts.per_frame_levels else (4, 4, 4, 4), (3, 3, 3, 3))
+    together = prior.predict(latents, level, both)
     for i, one in enumerate((first, second)):
-        apart = prior.predict(one["degraded_latents"], level[i : i + 1], one)
+        apart = prior.predict(latents[i : i + 1], level[i : i + 1], one)
         assert torch.allclose(together[i], apart[0], atol=1e-5)
 
 
@@ -166,20 +203,30 @@ def test_lower_precision_is_close(folder, prior, clip):
     latents = prior.encode(clip)
     conditioning = {name: value[0] for name, value in whole(prior, clip).items()}
     assert low.encode(clip).dtype == torch.float32
+    level, given_clip = times(prior, (4, 4, 4, 4)), gathered(prior, clip)
+    found = [one.predict(latents[None], level, given_clip) for one in (low, prior) if one.ladder(4)]
+    assert found[0].dtype == torch.float32
+    assert (found[0] - found[1]).abs().mean() < 0.05 * found[1].abs().mean()
     assert (low.decode(latents, conditioning) - prior.decode(latents, conditioning)).abs().mean() < 0.01
 
 
 def test_an_attention_that_it_has_not_is_refused(prior, clip):
     conditioning = gathered(prior, clip)
     with pytest.raises(PriorError, match="attention"):
-        prior.predict(conditioning["degraded_latents"], times(prior, 1, 4), conditioning, attend=object())
+        prior.predict(prior.encode(clip)[None], times(prior, (4, 4, 4, 4)), conditioning, attend=object())
+
+
+def test_latents_of_the_embedded_prior_are_of_unit_size(tiny_prior, clips):
+    prior = find_prior(str(tiny_prior)).load(CPU, torch.float32)
+    clip = torch.from_numpy(clips.scene(2, (32, 64)).astype(np.float32) / 255).permute(0, 3, 1, 2)
+    assert prior.encode(clip).square().mean(1).max() <= 1.0001
 
 
 # ---------------------------------------------------------------- folders
 
 
 def test_an_unknown_name():
-    with pytest.raises(PriorError, match=r"no prior 'magic': neither an embedded one \(restoration\) nor a folder"):
+    with pytest.raises(PriorError, match=r"no prior 'magic': neither one by name \(restoration, flow\) nor a folder"):
         find_prior("magic")
 
 
@@ -193,7 +240,8 @@ def test_an_index_that_names_no_family(tmp_path, index):
 
 
 def weights_of(folder):
-    return sorted(folder.rglob("*.safetensors"))
+    """With those of the autoencoder first."""
+    return sorted(folder.rglob("*.safetensors"), reverse=True)
 
 
 def missing(folder):
@@ -201,7 +249,7 @@ def missing(folder):
 
 
 def no_config(folder):
-    next(folder.rglob("config.json")).unlink()
+    (folder / "vae" / "config.json").unlink()
 
 
 def truncated(folder):
@@ -237,16 +285,18 @@ def test_weights_that_do_not_fit_are_refused(folder, tmp_path, damage):
         find_prior(str(copy)).load(CPU, torch.float32)
 
 
-def test_nothing_is_downloaded(tmp_path, monkeypatch):
+@pytest.mark.parametrize("family", FAMILIES)
+def test_nothing_is_downloaded(tmp_path, monkeypatch, family):
     """A folder without weights, and a name like one on a hub: refused without a connection being tried."""
     tried = []
     monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: tried.append(a))
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": next(iter(FAMILIES))}))
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": family}))
     with pytest.raises(PriorError):
         find_prior(str(tmp_path)).load(CPU, torch.float32)
-    with pytest.raises(PriorError):
-        find_prior("someone/some-model")
+    for name in ("someone/some-model", "hf:someone/some-model@main"):
+        with pytest.raises(PriorError):
+            find_prior(name)
     assert tried == []
 
 

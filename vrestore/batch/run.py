@@ -22,7 +22,7 @@ from vrestore.batch.units import Found, Unit, check_folders, find_units
 from vrestore.batch.work import Outcome, is_done, unit_key
 from vrestore.checkpoint import fingerprint
 from vrestore.errors import OutputError
-from vrestore.priors import find_prior
+from vrestore.priors import prior_of
 from vrestore.record import versions, write_json
 from vrestore.report import RunOptions
 from vrestore.settings import build, plain, values_of
@@ -75,8 +75,8 @@ def _order(head: str, source: Path, target: Path, config: BatchConfig, settings:
     kind = getattr(import_module(module), name)
     own, options = build(kind.config_type, settings), build(RunOptions, settings)
     full = {key: plain(value) for key, value in {**values_of(own), **values_of(options)}.items()}
-    weights = find_prior(own.prior).weights()
-    what = [kind.name, {**full, "overwrite": None}, [fingerprint(path) for path in weights]]
+    weights = prior_of(own).weights()
+    what = [kind.name, {**full, "overwrite": None, "download": None}, [fingerprint(path) for path in weights]]
     asked = json.dumps(what, sort_keys=True)
     tables = {kind.name: full, "batch": {key: plain(value) for key, value in asdict(config).items()}}
     return Order(

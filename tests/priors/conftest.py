@@ -1,0 +1,143 @@
+"""Small random networks of public priors, saved in the folder layouts of the published ones."""
+
+import json
+
+import pytest
+
+WORDS = ("a", "sharp", "picture", "of", "stone", "blurred", "noise")
+
+
+def save_text(folder, *, tokens=12, width=16):
+    """A CLIP tokenizer over a few words and letters, and a small text encoder."""
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    letters = sorted(set("".join(WORDS)))
+    merges, vocabulary = [], [*letters, *(f"{letter}</w>" for letter in letters)]
+    for word in WORDS:
+        pieces = [*word[:-1], f"{word[-1]}</w>"]
+        while len(pieces) > 1:
+            if (pieces[0], pieces[1]) not in merges:
+                merges.append((pieces[0], pieces[1]))
+                vocabulary.append(pieces[0] + pieces[1])
+            pieces[:2] = [pieces[0] + pieces[1]]
+    vocabulary = [*dict.fromkeys(vocabulary), "<|startoftext|>", "<|endoftext|>"]
+    ids = {token: i for i, token in enumerate(vocabulary)}
+    (folder / "tokenizer").mkdir(parents=True)
+    (folder / "tokenizer" / "vocab.json").write_text(json.dumps(ids))
+    lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
+    (folder / "tokenizer" / "merges.txt").write_text("\n".join(lines) + "\n")
+    special = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>"}
+    settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": tokens, "pad_token": "<|endoftext|>"}
+    (folder / "tokenizer" / "tokenizer_config.json").write_text(json.dumps(settings | special))
+    assert CLIPTokenizer.from_pretrained(folder / "tokenizer")("a stone").input_ids == [
+        ids[t] for t in ("<|startoftext|>", "a</w>", "stone</w>", "<|endoftext|>")
+    ]
+    config = CLIPTextConfig(
+        vocab_size=len(ids), hidden_size=width, intermediate_size=2 * width, num_hidden_layers=2,
+        num_attention_heads=2, max_position_embeddings=tokens, bos_token_id=len(ids) - 2, eos_token_id=len(ids) - 1,
+        pad_token_id=len(ids) - 1,
+    )  # fmt: skip
+    CLIPTextModel(config).save_pretrained(folder / "text_encoder")
+
+
+def small_vae(levels, scaling):
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        block_out_channels=(8,) * levels, down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels, layers_per_block=1, latent_channels=4, norm_num_groups=4,
+        sample_size=32, scaling_factor=scaling,
+    )  # fmt: skip
+
+
+def small_unet(channels, labels):
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel(
+        sample_size=8, in_channels=channels, out_channels=4, block_out_channels=(8, 16), layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        norm_num_groups=4, cross_attention_dim=16, attention_head_dim=4, num_class_embeds=labels,
+    )  # fmt: skip
+
+
+def awake(network):
+    """A ControlNet starts at zero: random numbers instead, so that it has its say."""
+    import torch
+
+    for name, parameter in network.named_parameters():
+        if "controlnet" in name and not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.3)
+    return network
+
+
+def save_scheduler(folder, **settings):
+    base = {"num_train_timesteps": 1000, "beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "scaled_linear"}
+    folder.mkdir(parents=True)
+    (folder / "scheduler_config.json").write_text(json.dumps(base | settings))
+
+
+def save_index(folder, family, **parts):
+    (folder / "model_index.json").write_text(
+        json.dumps({"_class_name": family, "_diffusers_version": "0.40.0"} | parts)
+    )
+
+
+DDIM = {"_class_name": "DDIMScheduler", "clip_sample": False, "steps_offset": 1, "set_alpha_to_one": False}
+
+
+@pytest.fixture(scope="session")
+def tiny_upscaler(tmp_path_factory):
+    """In the layout of stabilityai/stable-diffusion-x4-upscaler."""
+    import torch
+
+    folder = tmp_path_factory.mktemp("priors") / "tiny-upscaler"
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        save_text(folder)
+        small_vae(3, 0.08333).save_pretrained(folder / "vae")
+        small_unet(7, 1000).save_pretrained(folder / "unet")
+    save_scheduler(folder / "scheduler", prediction_type="v_prediction", **DDIM)
+    save_scheduler(folder / "low_res_scheduler", _class_name="DDPMScheduler", clip_sample=True)
+    save_index(folder, "StableDiffusionUpscalePipeline", max_noise_level=350)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_stablevsr(tmp_path_factory):
+    """In the layout of claudiom4sir/StableVSR: no class label, a ControlNet at a quarter of the size."""
+    import torch
+    from diffusers import ControlNetModel
+
+    folder = tmp_path_factory.mktemp("priors") / "tiny-stablevsr"
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        save_text(folder)
+        small_vae(3, 0.08333).save_pretrained(folder / "vae")
+        unet = small_unet(7, None)
+        unet.save_pretrained(folder / "unet")
+        control = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(8, 16, 32))
+        awake(control).save_pretrained(folder / "controlnet")
+    save_scheduler(folder / "scheduler", _class_name="DDPMScheduler", clip_sample=False, prediction_type="v_prediction")
+    save_index(folder, "StableVSRPipeline", controlnet=["diffusers", "ControlNetModel"])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_control(tmp_path_factory):
+    """Stable Diffusion 1.5 with a ControlNet inside its folder."""
+    import torch
+    from diffusers import ControlNetModel
+
+    folder = tmp_path_factory.mktemp("priors") / "tiny-control"
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        save_text(folder)
+        small_vae(4, 0.18215).save_pretrained(folder / "vae")
+        unet = small_unet(4, None)
+        unet.save_pretrained(folder / "unet")
+        control = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(4, 8, 8, 16))
+        awake(control).save_pretrained(folder / "controlnet")
+    pndm = {"_class_name": "PNDMScheduler", "skip_prk_steps": True} | {k: v for k, v in DDIM.items() if k[0] != "_"}
+    save_scheduler(folder / "scheduler", **pndm | {"beta_start": 0.00085, "beta_end": 0.012})
+    save_index(folder, "StableDiffusionControlNetImg2ImgPipeline", controlnet=["diffusers", "ControlNetModel"])
+    return folder

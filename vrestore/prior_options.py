@@ -1,0 +1,63 @@
+"""Settings of public priors. Heads have them by a mix-in; a prior says which it takes, and any other is refused."""
+
+from dataclasses import dataclass, fields
+from typing import Annotated, Literal
+
+from vrestore.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorOptions:
+    """What a public prior may be told; None leaves it to the prior. As a mix-in it stands before another config."""
+
+    prompt: Annotated[str | None, "What the picture shows, for priors that take text."] = None
+    negative_prompt: Annotated[str | None, "What the picture shall not show, for priors that take text."] = None
+    guidance_scale: Annotated[
+        float | None, "How strongly the prompts count, 1 (no guidance) or more; left out: the prior's own."
+    ] = None
+    noise_level: Annotated[
+        int | None, "Noise that the x4 upscaler adds to the picture it enlarges, 0 or more; left out: 20."
+    ] = None
+    strength: Annotated[
+        float | None,
+        "Share of the noise ladder that is walked, above 0 to 1: 1 starts from noise, less from the degraded picture "
+        "and noise; left out: the prior's own.",
+    ] = None
+    controlnet: Annotated[str | None, "Folder of a ControlNet (or hf:owner/name@revision), for Stable Diffusion."] = (
+        None
+    )
+    control_scale: Annotated[float | None, "Weight of the ControlNet, 0 or more; left out: 1."] = None
+    warp: Annotated[
+        Literal["trained", "exact"] | None,
+        "How StableVSR brings a neighbour into place: as in its training, which shifts by up to half a pixel, or "
+        "exactly; left out: trained.",
+    ] = None
+    download: Annotated[bool, "Fetch a prior named hf:owner/name@revision that is not on this machine yet."] = False
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a value outside its range."""
+        following = getattr(super(), "__post_init__", None)
+        if following is not None:
+            following()
+        if self.guidance_scale is not None and not 1 <= self.guidance_scale < float("inf"):
+            raise ConfigError(f"guidance_scale is {self.guidance_scale}; give 1 or more")
+        if self.noise_level is not None and self.noise_level < 0:
+            raise ConfigError(f"noise_level is {self.noise_level}; give 0 or more")
+        if self.strength is not None and not 0 < self.strength <= 1:
+            raise ConfigError(f"strength is {self.strength}; give a number above 0, to 1")
+        if self.control_scale is not None and not 0 <= self.control_scale < float("inf"):
+            raise ConfigError(f"control_scale is {self.control_scale}; give 0 or more")
+        if self.warp not in (None, "trained", "exact"):
+            raise ConfigError(f"warp is {self.warp!r}; give trained or exact")
+
+    def given(self) -> dict[str, object]:
+        """The options that are not left to the prior."""
+        names = [one.name for one in fields(PriorOptions) if one.name != "download"]
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+
+def options_of(config: object) -> PriorOptions:
+    """The part of a head's config that is for its prior; nothing if it has none."""
+    if not isinstance(config, PriorOptions):
+        return PriorOptions()
+    return PriorOptions(**{one.name: getattr(config, one.name) for one in fields(PriorOptions)})
