@@ -95,7 +95,7 @@ def retimed_info(info: VideoInfo, timeline: Timeline, vfr: bool) -> VideoInfo:
     )
 
 
-def _even(wanted: Retiming, info: VideoInfo, span: tuple[int, int], repeated: Sequence[bool]) -> Timeline:
+def _even(wanted: Retiming, info: VideoInfo, span: tuple[int, int], repeated: Sequence[int]) -> Timeline:
     """Of a constant rate: its times are frame numbers, which no container has rounded."""
     start = info.start_pts * info.time_base + span[0] / info.fps
     times = range(span[1] - span[0] + 1)

@@ -13,6 +13,7 @@ from vrestore.errors import PriorError
 from vrestore.prior import Prior, PriorFacts
 from vrestore.priors import FAMILIES, find_prior
 from vrestore.priors.guided import guided
+from vrestore.priors.interpolation import BetweenPrior
 from vrestore.weights import EMBEDDED
 
 CPU = torch.device("cpu")
@@ -21,7 +22,9 @@ CPU = torch.device("cpu")
 @pytest.fixture(params=FAMILIES)
 def folder(request):
     """A small folder of weights for every family."""
-    return request.getfixturevalue({"EmbeddedPrior": "tiny_prior"}[request.param])
+    return request.getfixturevalue(
+        {"EmbeddedPrior": "tiny_prior", "InterpolationPrior": "tiny_between_prior"}[request.param]
+    )
 
 
 @pytest.fixture(params=[{}, {"propagation": 1.0, "guidance": 1.0}], ids=["plain", "guided"])
@@ -144,6 +147,8 @@ def test_predict_takes_a_level_per_frame(prior, clip):
 
 def test_predict_sees_neighbours(prior, clip):
     conditioning = gathered(prior, clip)
+    if isinstance(prior, BetweenPrior):  # whose frames see what is between them, and that sees them
+        conditioning["motion"][:, :, [2, 5]] = 1
     latents = conditioning["degraded_latents"]
     changed = latents.clone()
     changed[0, 1] = -changed[0, 1]
@@ -179,7 +184,7 @@ def test_an_attention_that_it_has_not_is_refused(prior, clip):
 
 
 def test_an_unknown_name():
-    with pytest.raises(PriorError, match=r"no prior 'magic': neither an embedded one \(restoration\) nor a folder"):
+    with pytest.raises(PriorError, match=r"no prior 'magic': neither one by name \(restoration.*flow\) nor a folder"):
         find_prior("magic")
 
 

@@ -35,7 +35,8 @@ def detect_shots(
 ) -> list[Shot]:
     """The shots of frames ``start`` to ``stop``: they cover the range without gap or overlap.
 
-    ``watch`` is shown every frame of them. Hard cuts are found by changes that stand out from those around them, fades through black by brightness.
+    ``watch`` is shown every frame of them. Hard cuts are found by changes that stand out from those around them, fades
+    through black by brightness.
     A still is one shot.
 
     Raises:
