@@ -120,11 +120,13 @@ class _Watch:
         self._exact = exact
         self._before: np.ndarray | None = None
 
-    def __call__(self, frame: DecodedFrame) -> None:
-        """Frames in order."""
+    def __call__(self, frame: DecodedFrame) -> bool:
+        """Frames in order; whether this one repeats the one before it."""
+        repeats = self._before is not None and _same(self._before, frame.rgb, self._exact)
         self.times.append(frame.pts)
-        self.repeated.append(self._before is not None and _same(self._before, frame.rgb, self._exact))
+        self.repeated.append(repeats)
         self._before = frame.rgb
+        return repeats
 
 
 def _same(before: np.ndarray, here: np.ndarray, exact: bool) -> bool:

@@ -16,11 +16,14 @@ import torch
 
 from vrestore import engine, interpolate
 from vrestore.errors import ConfigError, PriorError
-from vrestore.metrics import psnr
 from vrestore.report import RunOptions
 from vrestore.tasks.interpolation import Interpolation, InterpolationConfig
 
 SIZE = (48, 64)
+
+
+def psnr(picture, truth):
+    return -10 * np.log10(((picture.astype(float) - truth) ** 2).mean() / 255**2 + 1e-10)
 
 
 def texture(size, seed=0):
@@ -91,7 +94,7 @@ def test_originals_pass_to_the_bit_in_any_format(clips, tmp_path, pix_fmt):
 
 def planes(path):
     with av.open(str(path)) as container:
-        return [frame.to_ndarray().tobytes() for frame in container.decode(video=0)]
+        return [b"".join(map(bytes, frame.planes)) for frame in container.decode(video=0)]
 
 
 @pytest.mark.parametrize("frames", [1, 2])
@@ -196,7 +199,7 @@ def test_overlays_stay_where_they_are(clips, tmp_path):
     truth = moving(8, size=size, step=4.5)[1]
     far = cv2.dilate(mask, np.ones((25, 25))) == 0
     far[:, :12] = far[:, -12:] = False
-    assert psnr(frames[1][far][None], truth[far][None]) > 26
+    assert psnr(frames[1][far], truth[far]) > 26
 
 
 def test_what_moves_in_front_of_a_still_background_is_not_lost(clips, tmp_path):
@@ -247,7 +250,7 @@ def test_slow_motion_stretches_sound_and_keeps_its_pitch(clips, tmp_path, suffix
 
 def test_a_part_in_slow_motion_has_the_sound_of_that_part(clips, tmp_path):
     source = clips.write(tmp_path / "in.mkv", moving(50), audio=True)
-    interpolate(source, tmp_path / "out.mkv", slowmo=2, options=RunOptions(start="10", end="30"))
+    interpolate(source, tmp_path / "out.mkv", slowmo=2.0, options=RunOptions(start="10", end="30"))
     _, times = clips.read(tmp_path / "out.mkv")
     assert times == [Fraction(n, 25) for n in range(40)]
     with av.open(str(tmp_path / "out.mkv")) as container:
@@ -334,7 +337,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(clips, tmp_path, tiny_between_pri
 
 
 def test_a_process_that_is_killed_leaves_a_job_to_resume(clips, tmp_path):
-    source = clips.write(tmp_path / "in.mkv", moving(100, size=(128, 160), step=1.0))
+    source = clips.write(tmp_path / "in.mkv", moving(30, step=1.0))
     output = tmp_path / "out.mkv"
     call = [sys.executable, "-m", "vrestore", "interpolate", str(source), "-o", str(output), "--quiet"]
     running = subprocess.Popen(call, env=os.environ | {"PYTHONPATH": os.getcwd()})
@@ -345,7 +348,7 @@ def test_a_process_that_is_killed_leaves_a_job_to_resume(clips, tmp_path):
     running.wait()
     assert not output.exists()
     result = interpolate(source, output, options=RunOptions(resume=True))
-    assert result.frames == 200
+    assert result.frames == 60
     interpolate(source, tmp_path / "whole.mkv")
     assert planes(output) == planes(tmp_path / "whole.mkv")
 
