@@ -34,7 +34,7 @@ class InterpolationConfig(TaskConfig):
     fps: Annotated[
         str | None,
         "Output frames per second instead of a factor: 60, 23.976, 24000/1001; more or fewer than the input's, whose "
-        "rate may vary. (That of an image sequence is --input-fps.)",
+        "rate may vary. The rate of an image sequence is given by --input-fps.",
     ] = None
     slowmo: Annotated[
         float | None, "How many times slower, at the rate of the input or of --fps; sound is stretched, its pitch kept."

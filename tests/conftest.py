@@ -8,6 +8,7 @@ os.environ.setdefault(
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import random
+import shutil
 import socket
 import sys
 from fractions import Fraction
@@ -157,4 +158,13 @@ def tiny_prior(tmp_path_factory):
     vae.save_pretrained(folder / "vae")
     unet.save_pretrained(folder / "unet")
     (folder / "model_index.json").write_text('{"_class_name": "EmbeddedPrior"}')
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_between_prior(tiny_prior, tmp_path_factory):
+    """The same networks as a prior for pictures between two frames."""
+    folder = tmp_path_factory.mktemp("priors") / "tiny_between"
+    shutil.copytree(tiny_prior, folder)
+    (folder / "model_index.json").write_text('{"_class_name": "InterpolationPrior"}')
     return folder

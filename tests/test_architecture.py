@@ -16,7 +16,8 @@ FOLDERS = {"vrestore": ROOT / "vrestore", "vrestore.tasks": ROOT / "tasks", "vre
 
 LEVELS = {
     0: "errors shapes",
-    1: "plan plan.* video video.* degradation weights weights.registry metrics temporal clock padding report settings timeline",
+    1: "plan plan.* video video.* degradation weights weights.registry metrics temporal clock padding report settings "
+    "timeline",
     2: "noise sampling guidance flow gather exposure propagation prior prior_options conditioning device memory",
     3: "executor store checkpoint priors priors.* attention controls task zero_shot shutter",
     4: "engine engine.* job walk entries retime",

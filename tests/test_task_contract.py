@@ -1,6 +1,7 @@
 """What every head must do, whatever it restores: one suite over all of them."""
 
 from dataclasses import MISSING, asdict, fields, replace
+from fractions import Fraction
 from importlib import import_module
 from typing import get_type_hints
 
@@ -11,7 +12,7 @@ import torch
 from vrestore import cli, engine
 from vrestore.errors import ConfigError
 from vrestore.report import RunOptions
-from vrestore.task import Task, TaskConfig
+from vrestore.task import Retimes, Task, TaskConfig
 from vrestore.tasks import TASKS
 
 WINDOW = 5
@@ -26,12 +27,20 @@ def kind(request):
 
 
 @pytest.fixture
-def task(kind, tiny_prior):
+def task(kind, tiny_prior, tiny_between_prior):
     """A head with small windows on the tiny prior."""
+    prior = tiny_between_prior if hasattr(kind, "retiming") else tiny_prior
     config = replace(
-        kind.config_type(), window=WINDOW, overlap=OVERLAP, prior=str(tiny_prior), device="cpu", dtype="float32"
+        kind.config_type(), window=WINDOW, overlap=OVERLAP, prior=str(prior), device="cpu", dtype="float32"
     )
     return kind(config)
+
+
+def times_of(task, times):
+    """When the frames of an output are shown, for a source at 25 frames per second: twice as often if it retimes."""
+    if not isinstance(task, Retimes):
+        return times
+    return [time + part * Fraction(1, 50) for time in times for part in (0, 1)]
 
 
 def streamed(task, source, **options):
@@ -87,7 +96,7 @@ def test_any_length_and_odd_sizes(task, clips, tmp_path, frames):
     """One frame, fewer than a window, one window, and one frame more than windows cover evenly."""
     source = clips.write(tmp_path / "in.mkv", clips.scene(frames, (17, 33)))
     restored = streamed(task, source)
-    assert restored.shape == (frames, 3, *task.output_size(17, 33))
+    assert restored.shape == (len(times_of(task, range(frames))), 3, *task.output_size(17, 33))
     assert restored.dtype == torch.float32
     assert restored.min() >= 0
     assert restored.max() <= 1
@@ -96,7 +105,7 @@ def test_any_length_and_odd_sizes(task, clips, tmp_path, frames):
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (7, 2), (16, 16)])
 def test_any_size(task, clips, tmp_path, size):
     source = clips.write(tmp_path / "in.mkv", clips.scene(2, size))
-    assert streamed(task, source).shape == (2, 3, *task.output_size(*size))
+    assert streamed(task, source).shape == (len(times_of(task, range(2))), 3, *task.output_size(*size))
 
 
 @pytest.mark.parametrize("lossless", [True, False], ids=["mkv", "mp4"])
@@ -106,8 +115,9 @@ def test_size_and_count_of_the_file(task, clips, tmp_path, lossless):
     result = engine.run(task, source, tmp_path / f"out{suffix}")
     frames, times = clips.read(tmp_path / f"out{suffix}")
     height, width = task.output_size(17, 33)
-    assert frames.shape == (6, height, width, 3)
-    assert times == clips.read(source)[1]
+    expected = times_of(task, clips.read(source)[1])
+    assert frames.shape == (len(expected), height, width, 3)
+    assert times == expected
     assert (result.height, result.width) == (height, width)
 
 

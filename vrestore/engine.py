@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from vrestore.checkpoint import JobFolder, JobState
 from vrestore.clock import Clock
@@ -20,6 +19,7 @@ from vrestore.priors.guided import guided
 from vrestore.report import Progress, RunOptions, RunResult
 from vrestore.task import Task
 from vrestore.video import DecodedFrame, SegmentWriter, open_reader
+from vrestore.video.mux import Trim
 from vrestore.video.output import AnyEncoding, at_once, join, open_at_once, open_segment, output_bytes
 from vrestore.video.pictures import PictureSegment
 from vrestore.video.y4m import local_input
@@ -335,16 +335,16 @@ def _timed(frames: Iterable[DecodedFrame], clock: Clock) -> Iterator[DecodedFram
         yield frame
 
 
-def _trim(job: Job, state: JobState) -> dict[str, Any]:
+def _trim(job: Job, state: JobState) -> Trim:
     """The kept part of the input's time, where that is not all: from its first frame to the one after its last."""
+    marks: Trim = {}
     if job.timeline is not None:
-        marks: dict[str, Any] = {"slow": job.timeline.slow}
+        marks["slow"] = job.timeline.slow
         if job.span[0] > 0:
             marks["start_pts"] = job.timeline.start_pts
         if job.span[1] < job.info.frames:
             marks["stop_pts"] = job.timeline.end_pts
         return marks
-    marks = {}
     if job.span[0] > 0 and state.first_pts is not None:
         marks["start_pts"] = state.first_pts
     if job.span[1] < job.info.frames:

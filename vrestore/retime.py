@@ -95,7 +95,7 @@ def retimed_info(info: VideoInfo, timeline: Timeline, vfr: bool) -> VideoInfo:
     )
 
 
-def _even(wanted: Retiming, info: VideoInfo, span: tuple[int, int], repeated: Sequence[bool]) -> Timeline:
+def _even(wanted: Retiming, info: VideoInfo, span: tuple[int, int], repeated: Sequence[int]) -> Timeline:
     """Of a constant rate: its times are frame numbers, which no container has rounded."""
     start = info.start_pts * info.time_base + span[0] / info.fps
     times = range(span[1] - span[0] + 1)
@@ -120,11 +120,13 @@ class _Watch:
         self._exact = exact
         self._before: np.ndarray | None = None
 
-    def __call__(self, frame: DecodedFrame) -> None:
-        """Frames in order."""
+    def __call__(self, frame: DecodedFrame) -> bool:
+        """Frames in order; whether this one repeats the one before it."""
+        repeats = self._before is not None and _same(self._before, frame.rgb, self._exact)
         self.times.append(frame.pts)
-        self.repeated.append(self._before is not None and _same(self._before, frame.rgb, self._exact))
+        self.repeated.append(repeats)
         self._before = frame.rgb
+        return repeats
 
 
 def _same(before: np.ndarray, here: np.ndarray, exact: bool) -> bool:

@@ -1,4 +1,4 @@
-"""Output times and what lies at them: a source frame as it is, or a picture between two. Rational arithmetic, no pixels.
+"""Output times and what lies at them: a source frame as it is, or a picture between two. Rational arithmetic only.
 
 Output times that a source frame has exactly show that frame. Nothing lies between frames of different shots: after the
 last frame of a shot, that frame is held until the next shot begins; so twice as many frames last exactly as long.
@@ -23,7 +23,7 @@ class Retiming:
     """Which output times are wanted: ``factor`` times as many as source frames, or ``rate`` per second (None: the
     source's), in a time that runs ``slow`` times slower.
 
-    ``repeats``: a frame that only repeats the one before it is no picture of its own; motion runs between distinct ones.
+    ``repeats``: a frame that only repeats the one before it is no picture of its own; motion runs between the others.
     """
 
     factor: int | None = None
@@ -71,7 +71,7 @@ class Timeline:
         start: Fraction,
         vfr: bool = False,
         origin: int = 0,
-        repeated: Sequence[bool] = (),
+        repeated: Sequence[int] = (),
     ) -> None:
         self._times, self._repeated = times, repeated if wanted.repeats else ()
         self._start, self._origin, self.slow = start, origin, wanted.slow

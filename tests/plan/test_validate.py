@@ -130,7 +130,7 @@ GOOD = {
         keys=frozenset((0, 2, 3, 4)),
         keep=1,
         extra_calls=-1,
-    ),  # fmt: skip
+    ),
     "random partition": listed(4, 2, [[step([2, 0], t, t - 1), step([3, 1], t, t - 1)] for t in (2, 1)]),
     "snapshot within a tick": listed(2, 1, [[step([0], 1, 0), step([1, 0], 1, [0, 1], [1, 0])]]),
 }

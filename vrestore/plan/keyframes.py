@@ -1,7 +1,7 @@
 """What lies between clean keys: every frame between two neighbouring keys is predicted with these two as context.
 
-The local part of NUWA-XL (Yin et al., ACL 2023) and SEINE (Chen et al., ICLR 2024): keys are given, never moved and held
-only as long as a frame beside them is under way.
+The local part of NUWA-XL (Yin et al., ACL 2023) and SEINE (Chen et al., ICLR 2024): keys are given, never moved, and
+held only as long as a frame beside them is under way.
 """
 
 from collections.abc import Iterator
@@ -45,8 +45,8 @@ class KeyframesPlan:
         keys = self.keys
         if not (keys.size and keys[0] == 0 and keys[-1] == self.frames - 1 and (np.diff(keys) > 0).all()):
             raise PlanError(
-                f"Keys must ascend from 0 to {self.frames - 1}, the first to the last of {self.frames} frames; they are "
-                f"{keys[:3].tolist()} ... {keys[-3:].tolist()}."
+                f"Keys must ascend from 0 to {self.frames - 1}, the first to the last of {self.frames} frames; they "
+                f"are {keys[:3].tolist()} ... {keys[-3:].tolist()}."
             )
 
     @property

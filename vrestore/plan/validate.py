@@ -13,10 +13,11 @@ from vrestore.plan.steps import Plan, Step, Tile, is_call
 def validate(plan: Plan) -> None:
     """Run through a plan and prove the invariants of the core.
 
-    Every frame that is not given starts at ``plan.start_level``, passes every level on its way (only re-noising may leap upwards), is
-    read only at the level it is at, and ends at ``plan.end_level``. The shares of its predictions at a level add up
-    to one, at every latent pixel. Context is never written. No step reads what another step of its tick produces. Never
-    are more than ``plan.live_bound`` frames held. The number of steps is ``plan.calls``.
+    Every frame starts at ``plan.start_level``, passes every level on its way (only re-noising may leap upwards), is
+    read only at the level it is at, and ends at ``plan.end_level``; a given one is there from the start. The shares of
+    its predictions at a level add up to one, at every latent pixel. Context is never written. No step reads what
+    another step of its tick produces. Never are more than ``plan.live_bound`` frames held. The number of calls is
+    ``plan.calls``.
 
     Raises:
         PlanError: names the first tick, step and frame that break an invariant.

@@ -3,7 +3,7 @@
 import io
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -77,14 +77,22 @@ def needs_free_tags(tags: Mapping[str, str], source: InputContainer, kind: str) 
 
 
 def add_streams(
-    container: OutputContainer, kind: str, source: InputContainer, main: VideoStream, path: Path
+    container: OutputContainer,
+    kind: str,
+    source: InputContainer,
+    main: VideoStream,
+    path: Path,
+    without: Sequence[str] = (),
 ) -> dict[int, Stream]:
-    """Adds what the container holds; output streams, whose packets are still to come, by the index of the input's."""
+    """Adds what the container holds; output streams, whose packets are still to come, by the index of the input's.
+
+    ``without``: kinds of streams that are no concern of this.
+    """
     copied: dict[int, Stream] = {}
     files: list[tuple[str, str, bytes]] = []
     # covers and files last: they are no tracks, and would put the numbers of the tracks out of step
     for stream in sorted(source.streams, key=lambda stream: is_cover(stream)):
-        if stream.index == main.index or _is_made_anew(stream):
+        if stream.index == main.index or _is_made_anew(stream) or stream.type in without:
             continue
         if isinstance(stream, AttachmentStream) and kind == "matroska":
             files.append((stream.name or "attachment", stream.mimetype or "application/octet-stream", stream.data))
@@ -93,7 +101,7 @@ def add_streams(
         elif kind == "mp4" if is_cover(stream) else _holds(kind, stream):
             copy = container.add_stream_from_template(stream, opaque=True)
             copy.metadata.clear()
-            copy.metadata.update(_track_tags(stream, kind))
+            copy.metadata.update(track_tags(stream, kind))
             copy.disposition = stream.disposition
             copied[stream.index] = copy
         else:
@@ -103,7 +111,8 @@ def add_streams(
     return copied
 
 
-def _track_tags(stream: Stream, kind: str) -> dict[str, str]:
+def track_tags(stream: Stream, kind: str) -> dict[str, str]:
+    """The tags of a track, as the writer of a container wants them."""
     tags = kept_tags(stream.metadata)
     if "name" in tags:  # libav reads a track's title of MP4 by this name, and writes it by the other
         tags.setdefault("title", tags.pop("name"))

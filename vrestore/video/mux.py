@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import av
 from av.container import InputContainer, OutputContainer
@@ -34,6 +34,7 @@ from vrestore.video.files import replacing
 from vrestore.video.hdr import marked_template
 from vrestore.video.info import ColorTags, VideoInfo
 from vrestore.video.source import AnyPacket, open_container, reason, time_base_of, video_stream
+from vrestore.video.stretch import Stretch, Stretched
 from vrestore.video.tags import lost_tags
 from vrestore.video.timecode import advanced, counting_rate
 
@@ -57,6 +58,14 @@ class _Segment:
     color: ColorTags
 
 
+class Trim(TypedDict, total=False):
+    """What `mux` is told of times."""
+
+    start_pts: int
+    stop_pts: int
+    slow: Fraction
+
+
 def mux(
     segments: Sequence[Path],
     info: VideoInfo,
@@ -72,7 +81,9 @@ def mux(
     made anew over all segments, strictly increasing. Sound and subtitle packets are copied as they are, with language,
     title and disposition; chapters, attachments and the container's tags too. What the container cannot hold is left
     out with a warning. With ``start_pts`` or ``stop_pts`` (in ``info.time_base``; the part kept is half open), packets
-    outside are dropped and what is kept starts at zero. Nothing but a complete file gets the name ``output``.
+    outside are dropped and what is kept starts at zero. ``slow``: the video runs so many times slower than the input,
+    from its start on; sound is stretched then, subtitles and chapters move. Nothing but a complete file gets the name
+    ``output``.
 
     Raises:
         ConfigError: no segments, or an unknown suffix.
@@ -94,7 +105,9 @@ def mux(
     with replacing(output) as temporary, ExitStack() as stack:
         try:
             source = None if info.pictures else stack.enter_context(open_container(info.path))
-            _write(temporary, kind, parts, info, source, _span(info, source, start_pts, stop_pts))
+            span = _span(info, source, start_pts, stop_pts)
+            how = None if slow == 1 else Stretch.of(slow, info.start_pts * info.time_base, span)
+            _write(temporary, kind, parts, info, source, span, how)
         except (av.error.FFmpegError, ValueError) as error:
             raise OutputError(f"{output} cannot be written: {reason(error)}") from error
 
@@ -140,7 +153,13 @@ def _span(info: VideoInfo, source: InputContainer | None, start_pts: int | None,
 
 
 def _write(
-    path: Path, kind: str, parts: list[_Segment], info: VideoInfo, source: InputContainer | None, span: Span
+    path: Path,
+    kind: str,
+    parts: list[_Segment],
+    info: VideoInfo,
+    source: InputContainer | None,
+    span: Span,
+    how: Stretch | None,
 ) -> None:
     tags = kept_tags(source.metadata) if source else {}
     options = {"avoid_negative_ts": "disabled"}
@@ -154,17 +173,23 @@ def _write(
     ) as container:
         video = _coded_stream(container, kind, parts[0].path, info)
         copied: dict[int, Stream] = {}
+        others: Iterator[tuple[float, AnyPacket]] = iter(())
         wanted = None
         if source:
             main = video_stream(source, info.path)
             timecode = _mark(video, kind, main, timecode_of(source, main), info, span)
-            copied = add_streams(container, kind, source, main, info.path)
             container.metadata.update(tags)
-            container.set_chapters(chapters(source, span))
+            if how is None:
+                copied = add_streams(container, kind, source, main, info.path)
+                container.set_chapters(chapters(source, span))
+                others = copied_packets(source, copied, span, info.path) if copied else others
+            else:
+                slowed = Stretched(container, kind, source, main, info.path, how)
+                copied, others = slowed.streams, slowed.packets()
+                container.set_chapters(slowed.chapters())
             wanted = Wanted.of(container, source, copied, timecode)
         container.start_encoding()
-        sound = copied_packets(source, copied, span, info.path) if source and copied else iter(())
-        for _, packet in heapq.merge(_video_packets(video, parts, info, span), sound, key=lambda item: item[0]):
+        for _, packet in heapq.merge(_video_packets(video, parts, info, span), others, key=lambda item: item[0]):
             container.mux(packet)
     lost = [*(wanted.missing_in(path) if wanted else []), *lost_tags(path, parts[0].color, info.hdr)]
     if lost:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, Unpack, runtime_checkable
 
 from vrestore.errors import ConfigError, OutputError
 from vrestore.video.choose import choose_encoding
@@ -13,7 +13,7 @@ from vrestore.video.encode import Encoding, SegmentWriter
 from vrestore.video.files import replacing
 from vrestore.video.formats import Formats
 from vrestore.video.info import Beside, Rgb, VideoInfo
-from vrestore.video.mux import mux
+from vrestore.video.mux import Trim, mux
 from vrestore.video.pictures import PictureEncoding, PictureSegment, choose_pictures, place
 from vrestore.video.sequence import Pattern, sequence_files
 from vrestore.video.stills import is_still_name
@@ -181,7 +181,7 @@ def open_at_once(output: Path, size: tuple[int, int], encoding: AnyEncoding, inf
     return Y4mWriter(size, encoding, info)
 
 
-def join(segments: Sequence[Path], info: VideoInfo, output: Path, encoding: AnyEncoding, **trim: Any) -> None:
+def join(segments: Sequence[Path], info: VideoInfo, output: Path, encoding: AnyEncoding, **trim: Unpack[Trim]) -> None:
     """The output from its segments; ``trim`` as for `mux`."""
     if isinstance(encoding, PictureEncoding):
         place(segments, output, encoding)

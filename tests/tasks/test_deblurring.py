@@ -1,0 +1,96 @@
+"""Deblurring: what is sharp passes, what is blurred takes the prior's answer, colours stay. The answer is made up."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from vrestore import deblur
+from vrestore.errors import ConfigError
+from vrestore.tasks.deblurring import Deblurring, DeblurringConfig, blurred
+
+SIZE = (96, 160)
+
+
+@pytest.fixture
+def truth():
+    """A fine texture, (3, *SIZE)."""
+    rough = np.random.default_rng(0).random((*SIZE, 3), np.float32)
+    fine = cv2.normalize(cv2.GaussianBlur(rough, (0, 0), 1.2), None, 0.1, 0.9, cv2.NORM_MINMAX)
+    return torch.from_numpy(fine).permute(2, 0, 1).contiguous()
+
+
+@pytest.fixture
+def source(truth):
+    """The left half stays sharp, the right half is the mean over nine pixels of motion."""
+    moved = F.avg_pool2d(F.pad(truth[None], [4, 4, 0, 0], mode="replicate"), (1, 9), stride=1)[0]
+    right = (torch.arange(SIZE[1]) >= SIZE[1] // 2)[None, None]
+    return torch.where(right, moved, truth)
+
+
+LEFT, RIGHT = (..., slice(0, SIZE[1] // 2 - 40)), (..., slice(SIZE[1] // 2 + 40, None))
+
+
+def test_blur_is_found_where_it_is(truth, source):
+    found = blurred(source, truth)
+    assert found.shape == (1, *SIZE)
+    assert found[LEFT].max() < 0.05
+    assert found[RIGHT].mean() > 0.9
+
+
+def test_what_is_sharp_passes_and_what_is_blurred_is_restored(truth, source):
+    wrong = truth.clone()
+    wrong[LEFT] = (truth + 0.004 * torch.randn(truth.shape))[LEFT]  # the prior touches what it should not
+    found = Deblurring().finish(wrong, source, exact=True)
+    assert (found - source)[LEFT].abs().max() < 1e-3
+    assert (found - truth)[RIGHT].abs().mean() < 0.25 * (source - truth)[RIGHT].abs().mean()
+
+
+def test_sharp_frames_come_out_as_they_are(truth):
+    """An answer that is a little softer, or only noisier by less than shows, changes nothing."""
+    softer = F.avg_pool2d(truth[None], 3, stride=1, padding=1, count_include_pad=False)[0]
+    for answer in (truth, softer):
+        assert torch.equal(Deblurring().finish(answer, truth, exact=True), truth.clamp(0, 1))
+
+
+def test_without_protection_the_answer_is_taken(truth, source):
+    softer = F.avg_pool2d(truth[None], 3, stride=1, padding=1, count_include_pad=False)[0]
+    found = Deblurring(protect=False).finish(softer, truth, exact=True)
+    assert (found - softer).abs().mean() < 0.2 * (softer - truth).abs().mean()
+
+
+def test_a_tint_is_taken_back(truth, source):
+    tint = torch.tensor([0.05, -0.04, 0.03])[:, None, None]
+    found = Deblurring().finish(truth + tint, source, exact=True)
+    assert (found.mean((1, 2)) - source.mean((1, 2))).abs().max() < 0.01
+
+
+@pytest.mark.parametrize("settings", [{"strength": 0.0}, {"fidelity": 1.0}])
+def test_at_the_end_of_a_dial_nothing_changes(truth, source, settings):
+    assert torch.allclose(Deblurring(**settings).finish(truth, source, exact=True), source, atol=1e-6)
+
+
+def test_half_the_strength_is_half_the_change(truth, source):
+    whole, half = (Deblurring(strength=s).finish(truth, source, exact=True) for s in (1.0, 0.5))
+    inside = (whole > 0) & (whole < 1)
+    assert torch.allclose((half - source)[inside] * 2, (whole - source)[inside], atol=1e-5)
+
+
+@pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan")])
+def test_strength_has_a_range(strength):
+    with pytest.raises(ConfigError, match=r"^strength is"):
+        DeblurringConfig(strength=strength)
+
+
+def test_consistency_ignores_blur_but_not_colour(truth, source):
+    task = Deblurring()
+    assert task.consistency_db(source, source) == pytest.approx(100)
+    assert task.consistency_db(truth, source) > task.consistency_db(truth + 0.1, source) + 5
+    assert task.consistency_db(truth + 0.1, truth) == pytest.approx(20, abs=0.1)
+
+
+def test_deblur_is_one_call(clips, tmp_path, tiny_prior):
+    clip = clips.write(tmp_path / "in.mkv", clips.scene(3, (17, 33)))
+    result = deblur(clip, str(tmp_path / "out.mkv"), prior=str(tiny_prior), device="cpu", strength=0.5)
+    assert (result.frames, result.width, result.height) == (3, 33, 17)
