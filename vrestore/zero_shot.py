@@ -16,18 +16,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vrestore.errors import ConfigError
+from vrestore.errors import ConfigError, PriorError
 from vrestore.exposure import Exposure, exposure, light_gain, to_light, to_values
 from vrestore.flow import FlowPair, flow_pair
 from vrestore.guidance import data_consistent
+from vrestore.noise import noise
 from vrestore.padding import pad_to
-from vrestore.prior import Prior
-from vrestore.sampling import bridge_euler
-from vrestore.shapes import Frame, Frames
+from vrestore.prior import Conditioning, Prior
+from vrestore.sampling import Ladder, bridge_euler, ddim, flow_euler, interpolate
+from vrestore.shapes import Frame, Frames, Latents
 
 Restore = Callable[[Frames], Frames]
 """What a prior makes of neighbouring frames of a shot in [0, 1], (time, 3, height, width)."""
 
+SOLVERS = {"bridge": bridge_euler, "flow": flow_euler, "ddim": ddim}
 REACH = 2
 """Frames on either side that the result of a frame depends on: one for its flow, one more for the refined flow."""
 WEIGHT = 0.03
@@ -81,32 +83,46 @@ def smooth_keeping_edges(frames: Frames) -> Frames:
     return torch.stack([torch.from_numpy(picture).permute(2, 0, 1) for picture in smooth]).to(frames)
 
 
-def through(prior: Prior, steps: int = 1) -> Restore:
-    """Any prior on a bridge as a restoring function: encode, walk down ``steps`` levels in one window, decode.
+def through(prior: Prior, steps: int = 1, *, seed: int = 0) -> Restore:
+    """Any prior as a restoring function: encode, walk down ``steps`` levels in one window, decode.
 
-    ConfigError if the prior starts from noise: give a function that draws it.
+    ``seed``: of the noise that a prior starts from which is no bridge; the same for every window.
+
+    Raises:
+        PriorError: the prior wants to know more than it finds in the frames.
     """
     ladder = prior.ladder(steps)
-    if ladder.kind != "bridge":
-        raise ConfigError(f"a prior on a {ladder.kind} ladder starts from noise; give one on a bridge, or a function")
 
     def restore(frames: Frames) -> Frames:
         size = (frames.shape[-2], frames.shape[-1])
         entries = list(prior.conditions(pad_to(frame, prior.facts.size_multiple) for frame in frames))
         beside = [None, *entries, None]
         around = [prior.surroundings(beside[i], here, beside[i + 2]) for i, here in enumerate(entries)]
-        given = {name: torch.stack([entry[name] for entry in entries])[None] for name in entries[0]}
-        wanted = {name: given[name] for name in prior.facts.conditionings}
-        z = given["degraded_latents"][0]
-        for level in range(steps, 0, -1):
-            times = torch.full((1, len(entries)), ladder.time[level])
-            x0 = prior.predict(z[None], times, wanted)[0]
-            z = bridge_euler(ladder, z, x0, level, level - 1)
+        missing = prior.facts.conditionings - entries[0].keys()
+        if missing:
+            raise PriorError(
+                f"the prior {prior.facts.name} asks for {', '.join(sorted(missing))} beside the frames; give a "
+                "function that restores frames by it"
+            )
+        given = {name: torch.stack([entry[name] for entry in entries]) for name in entries[0]}
+        z = _walked(prior, ladder, given, seed)
         beside_each = {name: torch.stack([one[name] for one in around]) for name in around[0]}
-        decoded = prior.decode(z, {name: value[0] for name, value in given.items()} | beside_each)
-        return decoded[..., : size[0], : size[1]].to(frames).clamp(0, 1)
+        return prior.decode(z, given | beside_each)[..., : size[0], : size[1]].to(frames).clamp(0, 1)
 
     return restore
+
+
+def _walked(prior: Prior, ladder: Ladder, given: Conditioning, seed: int) -> Latents:
+    """Clean latents of frames in one window, deterministically from where the prior starts."""
+    z, move = given["degraded_latents"], SOLVERS[ladder.kind]
+    if ladder.kind != "bridge":
+        drawn = torch.stack([noise(seed, i, ladder.levels, (*one.shape,)) for i, one in enumerate(z)])  # type: ignore[arg-type]
+        z = interpolate(ladder, z, drawn.to(z), ladder.levels)
+    wanted = {name: given[name][None] for name in prior.facts.conditionings}
+    for level in range(ladder.levels, 0, -1):
+        times = torch.full((1, len(z)), ladder.time[level])
+        z = move(ladder, z, prior.predict(z[None], times, wanted)[0].to(z), level, level - 1)
+    return z
 
 
 def consistent(x0: Frame, blurred: Frame, seen_by: Exposure, *, weight: float = WEIGHT) -> Frame:
