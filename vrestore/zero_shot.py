@@ -116,7 +116,7 @@ def _walked(prior: Prior, ladder: Ladder, given: Conditioning, seed: int) -> Lat
     """Clean latents of frames in one window, deterministically from where the prior starts."""
     z, move = given["degraded_latents"], SOLVERS[ladder.kind]
     if ladder.kind != "bridge":
-        drawn = torch.stack([noise(seed, i, ladder.levels, (*one.shape,)) for i, one in enumerate(z)])  # type: ignore[arg-type]
+        drawn = torch.stack([noise(seed, i, ladder.levels, (*one.shape,)) for i, one in enumerate(z)])
         z = interpolate(ladder, z, drawn.to(z), ladder.levels)
     wanted = {name: given[name][None] for name in prior.facts.conditionings}
     for level in range(ladder.levels, 0, -1):
