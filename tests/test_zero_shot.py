@@ -191,6 +191,28 @@ def test_a_prior_may_start_from_noise(moving, tiny_prior, monkeypatch, ladder):
     assert one.shape == plain.shape
 
 
+def test_a_prior_that_enlarges_is_refused(tiny_prior):
+    prior = find_prior(str(tiny_prior)).load(torch.device("cpu"), torch.float32)
+    prior.facts = replace(prior.facts, scale=4)
+    with pytest.raises(PriorError, match="4 times larger"):
+        through(prior)
+
+
+def test_a_prior_is_given_noise_where_it_asks(moving, tiny_prior, monkeypatch):
+    prior = find_prior(str(tiny_prior)).load(torch.device("cpu"), torch.float32)
+    prior.facts = replace(prior.facts, conditionings=prior.facts.conditionings | {"noise"})
+    seen = []
+
+    def predict(latents, times, conditioning, attend=None):
+        seen.append(conditioning["noise"])
+        return latents
+
+    monkeypatch.setattr(prior, "predict", predict)
+    through(prior)(moving[0][:2, :, :32, :48])
+    assert seen[0].shape == (1, 2, 16, 4, 6)
+    assert not torch.equal(seen[0][0, 0], seen[0][0, 1])
+
+
 def test_a_prior_that_wants_to_know_more_is_refused(moving, tiny_prior):
     prior = find_prior(str(tiny_prior)).load(torch.device("cpu"), torch.float32)
     prior.facts = replace(prior.facts, conditionings=prior.facts.conditionings | {"text"})

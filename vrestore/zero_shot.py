@@ -9,6 +9,7 @@ two after it, and on what its prior looks at.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import cv2
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vrestore.conditioning import given
 from vrestore.errors import ConfigError, PriorError
 from vrestore.exposure import Exposure, exposure, light_gain, to_light, to_values
 from vrestore.flow import FlowPair, flow_pair
@@ -23,13 +25,12 @@ from vrestore.guidance import data_consistent
 from vrestore.noise import noise
 from vrestore.padding import pad_to
 from vrestore.prior import Conditioning, Prior
-from vrestore.sampling import Ladder, bridge_euler, ddim, flow_euler, interpolate
+from vrestore.sampling import Ladder, advance, start
 from vrestore.shapes import Frame, Frames, Latents
 
 Restore = Callable[[Frames], Frames]
 """What a prior makes of neighbouring frames of a shot in [0, 1], (time, 3, height, width)."""
 
-SOLVERS = {"bridge": bridge_euler, "flow": flow_euler, "ddim": ddim}
 REACH = 2
 """Frames on either side that the result of a frame depends on: one for its flow, one more for the refined flow."""
 WEIGHT = 0.03
@@ -86,42 +87,51 @@ def smooth_keeping_edges(frames: Frames) -> Frames:
 def through(prior: Prior, steps: int = 1, *, seed: int = 0) -> Restore:
     """Any prior as a restoring function: encode, walk down ``steps`` levels in one window, decode.
 
-    ``seed``: of the noise that a prior starts from which is no bridge; the same for every window.
+    ``seed``: of the noise that a prior is given, and starts from unless it is a bridge; the same in every window.
 
     Raises:
-        PriorError: the prior wants to know more than it finds in the frames.
+        PriorError: the prior enlarges, or wants to know more than it finds in the frames.
     """
-    ladder = prior.ladder(steps)
+    facts, ladder = prior.facts, prior.ladder(steps)
+    if facts.scale not in (None, 1):
+        raise PriorError(
+            f"the prior {facts.name} makes frames {facts.scale} times larger; give one that keeps the size"
+        )
 
     def restore(frames: Frames) -> Frames:
         size = (frames.shape[-2], frames.shape[-1])
-        entries = list(prior.conditions(pad_to(frame, prior.facts.size_multiple) for frame in frames))
-        beside = [None, *entries, None]
-        around = [prior.surroundings(beside[i], here, beside[i + 2]) for i, here in enumerate(entries)]
-        missing = prior.facts.conditionings - entries[0].keys()
+        entries = list(prior.conditions(pad_to(frame, facts.size_multiple) for frame in frames))
+        for i, entry in enumerate(entries):
+            entry |= given(facts, frames[i], entry["degraded_latents"], seed=seed, frame=i)
+        missing = facts.conditionings - entries[0].keys()
         if missing:
             raise PriorError(
-                f"the prior {prior.facts.name} asks for {', '.join(sorted(missing))} beside the frames; give a "
-                "function that restores frames by it"
+                f"the prior {facts.name} asks for {', '.join(sorted(missing))} beside the frames; give a function that "
+                "restores frames by it"
             )
-        given = {name: torch.stack([entry[name] for entry in entries]) for name in entries[0]}
-        z = _walked(prior, ladder, given, seed)
-        beside_each = {name: torch.stack([one[name] for one in around]) for name in around[0]}
-        return prior.decode(z, given | beside_each)[..., : size[0], : size[1]].to(frames).clamp(0, 1)
+        beside = [None, *entries, None]
+        around = [here | prior.surroundings(beside[i], here, beside[i + 2]) for i, here in enumerate(entries)]
+        known = {name: torch.stack([entry[name] for entry in around]) for name in around[0]}
+        z = _walked(prior, ladder, known, seed)
+        return prior.decode(z, known)[..., : size[0], : size[1]].to(frames).clamp(0, 1)
 
     return restore
 
 
-def _walked(prior: Prior, ladder: Ladder, given: Conditioning, seed: int) -> Latents:
+def _walked(prior: Prior, ladder: Ladder, known: Conditioning, seed: int) -> Latents:
     """Clean latents of frames in one window, deterministically from where the prior starts."""
-    z, move = given["degraded_latents"], SOLVERS[ladder.kind]
-    if ladder.kind != "bridge":
-        drawn = torch.stack([noise(seed, i, ladder.levels, (*one.shape,)) for i, one in enumerate(z)])
-        z = interpolate(ladder, z, drawn.to(z), ladder.levels)
-    wanted = {name: given[name][None] for name in prior.facts.conditionings}
+
+    def drawn(frame: int, level: int) -> Tensor:
+        channels, height, width = known["degraded_latents"].shape[1:]
+        return noise(seed, frame, level, (channels, height, width))
+
+    wanted = {name: known[name][None] for name in prior.facts.conditionings}
+    z = torch.stack([start(ladder, one, partial(drawn, i)) for i, one in enumerate(known["degraded_latents"])])
     for level in range(ladder.levels, 0, -1):
         times = torch.full((1, len(z)), ladder.time[level])
-        z = move(ladder, z, prior.predict(z[None], times, wanted)[0].to(z), level, level - 1)
+        x0 = prior.predict(z[None], times, wanted)[0].to(z)
+        pairs = enumerate(zip(z, x0, strict=True))
+        z = torch.stack([advance(ladder, a, b, level, level - 1, partial(drawn, i)) for i, (a, b) in pairs])
     return z
 
 
