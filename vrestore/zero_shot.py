@@ -41,7 +41,7 @@ FLOOR = 1e-3
 """Light below which a stored value is taken to be no more sensitive to it."""
 BELIEVED, DISBELIEVED = 0.35, 0.5
 """Residual, relative to what the exposure changes, up to which a result is taken, and from which it is not. With the
-right motion it was 0.2 to 0.35 on real clips, with the wrong one 0.47 and more."""
+right motion it was 0.20 to 0.35 on real clips, with motion that was partly or wholly wrong 0.43 and 0.47."""
 AROUND = 16.0
 """Deviation, in pixels, of the surroundings in which that is measured."""
 UNSEEN = 1.5 / 255
