@@ -1,5 +1,7 @@
 """Deblurring without training, on a picture that moves in a known way under a known shutter."""
 
+from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import cv2
@@ -7,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from vrestore.errors import ConfigError
+from vrestore.errors import ConfigError, PriorError
 from vrestore.exposure import exposure, to_light, to_values
 from vrestore.flow import FlowPair, flow_pair
 from vrestore.priors import find_prior
-from vrestore.sampling import flow_ladder
+from vrestore.sampling import ddim_ladder, flow_ladder
 from vrestore.shutter import estimate_shutter
 from vrestore.zero_shot import ZeroShot, believed, consistent, deblur, deblurred, smooth_keeping_edges, through
 
@@ -167,11 +169,55 @@ def test_any_prior_holds_it_together(moving, tiny_prior):
     assert not torch.equal(found, deblur(blurred, ZeroShot(shutter=1.0, rounds=1, refine=False)))
 
 
-def test_a_prior_that_starts_from_noise_is_refused(tiny_prior, monkeypatch):
+@pytest.mark.parametrize("ladder", [flow_ladder, partial(ddim_ladder, alphas_cumprod=[0.99, 0.7, 0.4, 0.1])])
+def test_a_prior_may_start_from_noise(moving, tiny_prior, monkeypatch, ladder):
+    """One that knows the answer finds it from any noise; drawn with one seed it is the same noise every time."""
     prior = find_prior(str(tiny_prior)).load(torch.device("cpu"), torch.float32)
-    monkeypatch.setattr(prior, "ladder", flow_ladder)
-    with pytest.raises(ConfigError, match="flow ladder starts from noise"):
+    blurred = moving[0][:3, :, :32, :48]
+    started = []
+
+    def predict(latents, times, conditioning, attend=None):
+        started.append(latents)
+        return conditioning["degraded_latents"]
+
+    plain = through(prior, steps=1)(blurred)
+    monkeypatch.setattr(prior, "ladder", ladder)
+    monkeypatch.setattr(prior, "predict", predict)
+    one, two, other = (through(prior, steps=2, seed=seed)(blurred) for seed in (1, 1, 2))
+    assert torch.equal(one, two)
+    assert torch.equal(started[0], started[2])
+    assert not torch.equal(started[0], started[4])
+    assert torch.allclose(one, other, atol=1e-4)
+    assert one.shape == plain.shape
+
+
+def test_a_prior_that_enlarges_is_refused(tiny_prior):
+    prior = find_prior(str(tiny_prior)).load(torch.device("cpu"), torch.float32)
+    prior.facts = replace(prior.facts, scale=4)
+    with pytest.raises(PriorError, match="4 times larger"):
         through(prior)
+
+
+def test_a_prior_is_given_noise_where_it_asks(moving, tiny_prior, monkeypatch):
+    prior = find_prior(str(tiny_prior)).load(torch.device("cpu"), torch.float32)
+    prior.facts = replace(prior.facts, conditionings=prior.facts.conditionings | {"noise"})
+    seen = []
+
+    def predict(latents, times, conditioning, attend=None):
+        seen.append(conditioning["noise"])
+        return latents
+
+    monkeypatch.setattr(prior, "predict", predict)
+    through(prior)(moving[0][:2, :, :32, :48])
+    assert seen[0].shape == (1, 2, 16, 4, 6)
+    assert not torch.equal(seen[0][0, 0], seen[0][0, 1])
+
+
+def test_a_prior_that_wants_to_know_more_is_refused(moving, tiny_prior):
+    prior = find_prior(str(tiny_prior)).load(torch.device("cpu"), torch.float32)
+    prior.facts = replace(prior.facts, conditionings=prior.facts.conditionings | {"text"})
+    with pytest.raises(PriorError, match="asks for text beside the frames"):
+        through(prior)(moving[0][:2])
 
 
 @pytest.mark.parametrize("bad", [{"shutter": 1.5}, {"rounds": -1}, {"window": 0}, {"weight": 0.0}])

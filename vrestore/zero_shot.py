@@ -9,6 +9,7 @@ two after it, and on what its prior looks at.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import cv2
@@ -16,14 +17,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vrestore.errors import ConfigError
+from vrestore.conditioning import given
+from vrestore.errors import ConfigError, PriorError
 from vrestore.exposure import Exposure, exposure, light_gain, to_light, to_values
 from vrestore.flow import FlowPair, flow_pair
 from vrestore.guidance import data_consistent
+from vrestore.noise import noise
 from vrestore.padding import pad_to
-from vrestore.prior import Prior
-from vrestore.sampling import bridge_euler
-from vrestore.shapes import Frame, Frames
+from vrestore.prior import Conditioning, Prior
+from vrestore.sampling import Ladder, advance, start
+from vrestore.shapes import Frame, Frames, Latents
 
 Restore = Callable[[Frames], Frames]
 """What a prior makes of neighbouring frames of a shot in [0, 1], (time, 3, height, width)."""
@@ -38,7 +41,7 @@ FLOOR = 1e-3
 """Light below which a stored value is taken to be no more sensitive to it."""
 BELIEVED, DISBELIEVED = 0.35, 0.5
 """Residual, relative to what the exposure changes, up to which a result is taken, and from which it is not. With the
-right motion it was 0.2 to 0.35 on real clips, with the wrong one 0.47 and more."""
+right motion it was 0.20 to 0.35 on real clips, with motion that was partly or wholly wrong 0.43 and 0.47."""
 AROUND = 16.0
 """Deviation, in pixels, of the surroundings in which that is measured."""
 UNSEEN = 1.5 / 255
@@ -81,32 +84,55 @@ def smooth_keeping_edges(frames: Frames) -> Frames:
     return torch.stack([torch.from_numpy(picture).permute(2, 0, 1) for picture in smooth]).to(frames)
 
 
-def through(prior: Prior, steps: int = 1) -> Restore:
-    """Any prior on a bridge as a restoring function: encode, walk down ``steps`` levels in one window, decode.
+def through(prior: Prior, steps: int = 1, *, seed: int = 0) -> Restore:
+    """Any prior as a restoring function: encode, walk down ``steps`` levels in one window, decode.
 
-    ConfigError if the prior starts from noise: give a function that draws it.
+    ``seed``: of the noise that a prior is given, and starts from unless it is a bridge; the same in every window.
+
+    Raises:
+        PriorError: the prior enlarges, or wants to know more than it finds in the frames.
     """
-    ladder = prior.ladder(steps)
-    if ladder.kind != "bridge":
-        raise ConfigError(f"a prior on a {ladder.kind} ladder starts from noise; give one on a bridge, or a function")
+    facts, ladder = prior.facts, prior.ladder(steps)
+    if facts.scale not in (None, 1):
+        raise PriorError(
+            f"the prior {facts.name} makes frames {facts.scale} times larger; give one that keeps the size"
+        )
 
     def restore(frames: Frames) -> Frames:
         size = (frames.shape[-2], frames.shape[-1])
-        entries = list(prior.conditions(pad_to(frame, prior.facts.size_multiple) for frame in frames))
+        entries = list(prior.conditions(pad_to(frame, facts.size_multiple) for frame in frames))
+        for i, entry in enumerate(entries):
+            entry |= given(facts, frames[i], entry["degraded_latents"], seed=seed, frame=i)
+        missing = facts.conditionings - entries[0].keys()
+        if missing:
+            raise PriorError(
+                f"the prior {facts.name} asks for {', '.join(sorted(missing))} beside the frames; give a function that "
+                "restores frames by it"
+            )
         beside = [None, *entries, None]
-        around = [prior.surroundings(beside[i], here, beside[i + 2]) for i, here in enumerate(entries)]
-        given = {name: torch.stack([entry[name] for entry in entries])[None] for name in entries[0]}
-        wanted = {name: given[name] for name in prior.facts.conditionings}
-        z = given["degraded_latents"][0]
-        for level in range(steps, 0, -1):
-            times = torch.full((1, len(entries)), ladder.time[level])
-            x0 = prior.predict(z[None], times, wanted)[0]
-            z = bridge_euler(ladder, z, x0, level, level - 1)
-        beside_each = {name: torch.stack([one[name] for one in around]) for name in around[0]}
-        decoded = prior.decode(z, {name: value[0] for name, value in given.items()} | beside_each)
-        return decoded[..., : size[0], : size[1]].to(frames).clamp(0, 1)
+        around = [here | prior.surroundings(beside[i], here, beside[i + 2]) for i, here in enumerate(entries)]
+        known = {name: torch.stack([entry[name] for entry in around]) for name in around[0]}
+        z = _walked(prior, ladder, known, seed)
+        return prior.decode(z, known)[..., : size[0], : size[1]].to(frames).clamp(0, 1)
 
     return restore
+
+
+def _walked(prior: Prior, ladder: Ladder, known: Conditioning, seed: int) -> Latents:
+    """Clean latents of frames in one window, deterministically from where the prior starts."""
+
+    def drawn(frame: int, level: int) -> Tensor:
+        channels, height, width = known["degraded_latents"].shape[1:]
+        return noise(seed, frame, level, (channels, height, width))
+
+    wanted = {name: known[name][None] for name in prior.facts.conditionings}
+    z = torch.stack([start(ladder, one, partial(drawn, i)) for i, one in enumerate(known["degraded_latents"])])
+    for level in range(ladder.levels, 0, -1):
+        times = torch.full((1, len(z)), ladder.time[level])
+        x0 = prior.predict(z[None], times, wanted)[0].to(z)
+        pairs = enumerate(zip(z, x0, strict=True))
+        z = torch.stack([advance(ladder, a, b, level, level - 1, partial(drawn, i)) for i, (a, b) in pairs])
+    return z
 
 
 def consistent(x0: Frame, blurred: Frame, seen_by: Exposure, *, weight: float = WEIGHT) -> Frame:

@@ -9,7 +9,7 @@ from vrestore.errors import ConfigError, PriorError
 from vrestore.flow import between, flow_pair
 from vrestore.prior import Prior
 from vrestore.priors import find_prior
-from vrestore.priors.guided import guided
+from vrestore.priors.guided import MOTION, guided
 from vrestore.priors.interpolation import BetweenPrior
 from vrestore.priors.motion import motions
 from vrestore.propagation import motion_guidance, propagate
@@ -52,12 +52,11 @@ def test_it_is_a_prior(image_prior, embedded):
     for prior in (image_prior, embedded):
         found = guided(prior, **ON)
         assert isinstance(found, Prior)
-        assert found.facts.conditionings == prior.facts.conditionings | {"motion"}
-    assert guided(embedded, **ON).facts == embedded.facts
+        assert found.facts.conditionings == prior.facts.conditionings | {MOTION}
 
 
 def test_the_prediction_is_guided_along_the_motion(embedded, clip):
-    conditioning = window(embedded, clip)
+    conditioning = window(guided(embedded, **ON), clip)
     latents, times = conditioning["degraded_latents"], torch.ones(1, 4)
     found = guided(embedded, **ON).predict(latents, times, conditioning)[0]
     plain, motion = embedded.predict(latents, times, conditioning)[0], conditioning["motion"][0]
@@ -72,7 +71,7 @@ def test_motion_is_found_where_a_prior_has_none(image_prior, clip, factor, monke
     facts = vars(image_prior.facts) | {"spatial_factor": factor}
     monkeypatch.setattr(image_prior, "facts", type(image_prior.facts)(**facts), raising=False)
     monkeypatch.setattr(type(image_prior), "encode", lambda self, x: torch.nn.functional.avg_pool2d(x, factor))
-    motion = torch.stack([entry["motion"] for entry in guided(image_prior, **ON).conditions(iter(clip))])
+    motion = torch.stack([entry[MOTION] for entry in guided(image_prior, **ON).conditions(iter(clip))])
     assert motion.shape == (4, 6, 64 // factor, 96 // factor)
     middle = motion[1:3].mean(dim=(0, 2, 3)) * torch.tensor([factor, factor, 1, factor, factor, 1])
     assert torch.allclose(middle, torch.tensor([2.0, 1, 1, -2, -1, 1]), atol=0.4)
@@ -83,12 +82,12 @@ def test_motion_is_found_where_a_prior_has_none(image_prior, clip, factor, monke
 def test_the_motion_is_that_of_the_other_priors(image_prior, embedded, clip):
     """The same field, so that a prior may be exchanged for another."""
     ours, theirs = window(guided(image_prior, **ON), clip), window(embedded, clip)
-    assert torch.equal(ours["motion"], theirs["motion"])
+    assert torch.equal(ours[MOTION], theirs["motion"])
 
 
 def test_clean_frames_stand_for_themselves(embedded, clip):
     """A context frame at time 0 guides others by its latents, not by what the prior makes of it."""
-    conditioning = window(embedded, clip)
+    conditioning = window(guided(embedded, **ON), clip)
     latents = conditioning["degraded_latents"].clone()
     times = torch.tensor([[1.0, 1.0, 0.0, 1.0]])
     plain, motion = embedded.predict(latents, times, conditioning)[0].clone(), conditioning["motion"][0]
@@ -170,7 +169,7 @@ def test_motion_of_a_picture_between_frames(clip):
     prior = guided(find_prior("flow").load(CPU, torch.float32), **ON)
     assert isinstance(prior, BetweenPrior)
     made = between(clip[1], clip[2], flow_pair(clip[1], clip[2]), 0.5)
-    middle = 8 * prior.between(made)["motion"][:, 1:-1, 1:-1].mean(dim=(1, 2))
+    middle = 8 * prior.between(made)[MOTION][:, 1:-1, 1:-1].mean(dim=(1, 2))
     assert torch.allclose(middle, torch.tensor([1.0, 0.5, 8, -1, -0.5, 8]), atol=0.3)
 
 

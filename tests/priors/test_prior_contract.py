@@ -3,6 +3,7 @@
 import json
 import shutil
 import socket
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from vrestore.conditioning import given
 from vrestore.errors import PriorError
 from vrestore.prior import Prior, PriorFacts
 from vrestore.priors import FAMILIES, find_prior
-from vrestore.priors.guided import guided
+from vrestore.priors.guided import MOTION, guided
 from vrestore.priors.interpolation import BetweenPrior
 from vrestore.weights import EMBEDDED
 
@@ -42,9 +43,14 @@ def test_every_adapter_is_tested():
 
 
 @pytest.fixture(params=[{}, {"propagation": 1.0, "guidance": 1.0}], ids=["plain", "guided"])
-def prior(folder, request):
-    """As it is, and guided along the motion."""
-    return guided(find_prior(str(folder)).load(CPU, torch.float32), **request.param)
+def guidance(request):
+    """Every prior as it is, and guided along the motion."""
+    return request.param
+
+
+@pytest.fixture
+def prior(folder, guidance):
+    return guided(find_prior(str(folder)).load(CPU, torch.float32), **guidance)
 
 
 @pytest.fixture
@@ -94,9 +100,12 @@ def test_facts_are_known_before_loading(folder):
     assert facts.size_multiple % facts.spatial_factor == 0
 
 
-def test_the_prior_follows_the_protocol(prior, folder):
+def test_the_prior_follows_the_protocol(prior, folder, guidance):
     assert isinstance(prior, Prior)
-    assert prior.facts == find_prior(str(folder)).facts
+    facts = find_prior(str(folder)).facts
+    if guidance:
+        facts = replace(facts, conditionings=facts.conditionings | {MOTION}, window=max(2, facts.window))
+    assert prior.facts == facts
     assert prior.device == CPU
 
 
@@ -201,8 +210,8 @@ def test_calls_made_together_are_independent(prior, clip):
         assert torch.allclose(together[i], apart[0], atol=1e-5)
 
 
-def test_lower_precision_is_close(folder, prior, clip):
-    low = find_prior(str(folder)).load(CPU, torch.bfloat16)
+def test_lower_precision_is_close(folder, prior, guidance, clip):
+    low = guided(find_prior(str(folder)).load(CPU, torch.bfloat16), **guidance)
     latents = prior.encode(clip)
     conditioning = {name: value[0] for name, value in whole(prior, clip).items()}
     assert low.encode(clip).dtype == torch.float32

@@ -6,7 +6,7 @@ batches and the order of calls work as they do without; and what a frame hears o
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import tee
+from itertools import chain, tee
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,10 @@ from vrestore.priors.motion import FLOW_FACTOR, flow_picture, motions
 from vrestore.propagation import Motions, motion_guidance, propagate
 from vrestore.sampling import Ladder
 from vrestore.shapes import Frame, Frames, Latents, Times, Windows
+
+MOTION = "motion_to_neighbours"
+"""The conditioning that guidance goes by, (6, h, w) as `vrestore.priors.motion` gives it: no prior's own, whose motion
+may have another form."""
 
 
 def guided(prior: Prior, *, propagation: float = 0.0, guidance: float = 0.0) -> Prior:
@@ -39,9 +43,10 @@ def guided(prior: Prior, *, propagation: float = 0.0, guidance: float = 0.0) -> 
 class GuidedPrior:
     """A prior whose predictions agree along the motion of the degraded frames.
 
-    Motion is the prior's own conditioning ``motion`` where it has one; else it is found here and cut and stacked by the
-    engine like any other. The frames of a call must follow one another. One that is clean already (time 0 of a bridge
-    or a flow; elsewhere time 0 may be a noisy step) stands for itself: others are guided by it, and it is not moved.
+    Motion is the prior's own conditioning ``motion`` where that has the form of `MOTION`; else it is found here. The
+    engine cuts and stacks it like any other. The frames of a call must follow one another. One that is clean already
+    (time 0 of a bridge or a flow; elsewhere time 0 may be a noisy step) stands for itself: others are guided by it, and
+    it is not moved.
     """
 
     def __init__(self, prior: Prior, propagation: float, guidance: float) -> None:
@@ -51,8 +56,9 @@ class GuidedPrior:
                 "motion to guide along; leave propagation and motion_guidance at 0"
             )
         self._prior, self._propagation, self._guidance = prior, propagation, guidance
-        self._own_motion = "motion" in prior.facts.conditionings
-        self.facts = replace(prior.facts, conditionings=prior.facts.conditionings | {"motion"})
+        self.facts = replace(  # also frames of an image prior now hear of one another
+            prior.facts, conditionings=prior.facts.conditionings | {MOTION}, window=max(2, prior.facts.window)
+        )
         self.device = prior.device
         self._clean_at_zero = prior.ladder(1).kind != "ddim"
 
@@ -75,18 +81,24 @@ class GuidedPrior:
         return self._prior.surroundings(before, here, after)
 
     def conditions(self, frames: Iterable[Frame]) -> Iterator[dict[str, Tensor]]:
-        """The prior's, and ``motion`` (6, h, w) where it has none of its own."""
-        if self._own_motion:
-            yield from self._prior.conditions(frames)
-            return
+        """The prior's, and `MOTION`."""
         ours, theirs = tee(frames)
-        for entry, motion in zip(self._prior.conditions(ours), self._motions(theirs), strict=True):
-            yield entry | {"motion": motion.to(self.device)}
+        entries = self._prior.conditions(ours)
+        first = next(entries, None)
+        if first is None:
+            return
+        entries = chain([first], entries)
+        if _fits(first):
+            del theirs  # it would keep all frames
+            yield from (entry | {MOTION: entry["motion"]} for entry in entries)
+            return
+        for entry, motion in zip(entries, self._motions(theirs), strict=True):
+            yield entry | {MOTION: motion.to(self.device)}
 
     def predict(self, latents: Windows, times: Times, conditioning: Conditioning, attend: object = None) -> Windows:
         """The prior's prediction, guided."""
-        motion = conditioning["motion"]
-        given = {name: value for name, value in conditioning.items() if self._own_motion or name != "motion"}
+        motion = conditioning[MOTION]
+        given = {name: value for name, value in conditioning.items() if name != MOTION}
         predicted = self._prior.predict(latents, times, given, attend)
         clean = ((times == 0) & self._clean_at_zero).to(predicted.device)[:, :, None, None, None]
         known = torch.where(clean, latents.to(predicted), predicted)
@@ -112,10 +124,14 @@ class GuidedBetweenPrior(GuidedPrior):
     _prior: BetweenPrior
 
     def between(self, made: Between) -> dict[str, Tensor]:
-        """The prior's, and ``motion`` where it has none of its own: that to both frames."""
-        entry = self._prior.between(made)
-        if not self._own_motion:
-            factor = self.facts.spatial_factor
-            fields = [made.to_left / factor, made.seen_left, made.to_right / factor, made.seen_right]
-            entry["motion"] = F.avg_pool2d(torch.cat(fields, dim=1), factor)[0].to(self.device)
-        return entry
+        """The prior's, and `MOTION`: that to both frames."""
+        factor = self.facts.spatial_factor
+        fields = [made.to_left / factor, made.seen_left, made.to_right / factor, made.seen_right]
+        motion = F.avg_pool2d(torch.cat(fields, dim=1), factor)[0].to(self.device)
+        return self._prior.between(made) | {MOTION: motion}
+
+
+def _fits(entry: Conditioning) -> bool:
+    """Whether a prior's own motion has the form of `MOTION`."""
+    own = entry.get("motion")
+    return own is not None and own.shape == (6, *entry["degraded_latents"].shape[-2:])
