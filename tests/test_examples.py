@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from vrestore.video import open_reader, probe
 
@@ -63,3 +64,13 @@ def test_folder(clips, tmp_path):
     assert (info.codec, info.frames, info.width, info.height) == ("prores", 2, 96, 64)
     (tmp_path / "in" / "b.mkv").unlink()
     assert example("folder.py", tmp_path / "in", tmp_path / "out").returncode == 0
+
+
+def test_heads(clips, tmp_path):
+    """A picture of each head, what goes in beside what comes out."""
+    source = clips.write(tmp_path / "in.mkv", clips.scene(7, (64, 96)))
+    done = example("heads.py", source, tmp_path / "pictures")
+    assert done.returncode == 0, done.stderr
+    for name in ("sr", "deblur", "interpolate"):
+        with Image.open(tmp_path / "pictures" / f"{name}.png") as picture:
+            assert picture.size == (2 * 96 + 6, 64)

@@ -35,7 +35,7 @@ REACH = 2
 """Frames on either side that the result of a frame depends on: one for its flow, one more for the refined flow."""
 WEIGHT = 0.03
 """How much the prior is believed beside the data. Stored in 8 bits, data are exact to about a thousandth."""
-ITERATIONS = 25
+ITERATIONS = 15
 """Of conjugate gradients. Stopping is a regulariser, too: more find ringing where the flow is wrong."""
 FLOOR = 1e-3
 """Light below which a stored value is taken to be no more sensitive to it."""
