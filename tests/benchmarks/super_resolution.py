@@ -19,9 +19,14 @@ from vrestore.video import probe
 PRIOR_STAGES = ("encode", "denoise", "reconstruct")
 
 
-def restore(clip: Path, output: Path, *options: str) -> dict:
+IDENTITY = Path(__file__).parents[1] / "identity" / "identity_head.py"
+HEADS = {"sr": ["-m", "vrestore", "sr"], "identity": [str(IDENTITY), "identity"]}
+MIB = 1 << 20
+
+
+def restore(clip: Path, output: Path, *options: str, head: str = "sr") -> dict:
     """Run the program on a clip; its report, with the peak memory of the whole process in MiB."""
-    command = [sys.executable, "-m", "vrestore", "sr", str(clip), "-o", str(output), "--json", "--quiet", *options]
+    command = [sys.executable, *HEADS[head], str(clip), "-o", str(output), "--json", "--quiet", *options]
     with tempfile.TemporaryFile() as out:
         process = subprocess.Popen(command, stdout=out)
         _, status, usage = os.wait4(process.pid, 0)
@@ -61,6 +66,27 @@ def speed(clip: Path) -> None:
     click.echo(
         json.dumps({"shares": {k: round(v, 4) for k, v in shares.items()}, "engine_overhead": round(overhead, 4)})
     )
+
+
+@main.command()
+@click.option("--frames", default=24, show_default=True)
+@click.option("--heads", default="identity,sr", show_default=True)
+@click.option("--suffix", default=".mp4", show_default=True, help="Of the outputs: their codec takes memory, too.")
+def estimate(frames: int, heads: str, suffix: str) -> None:
+    """The estimated peak and that of a whole run, over a run of one small frame (the program itself)."""
+    for head in heads.split(","):
+        for width, height in ((854, 480), (1920, 1080)):
+            scale = 4 if head == "sr" else 1
+            with tempfile.TemporaryDirectory() as folder:
+                output = Path(folder) / f"out{suffix}"
+                clip = made_clip(Path(folder) / "in.mkv", frames, height // scale // 2 * 2, width // scale // 2 * 2)
+                least = made_clip(Path(folder) / "least.mkv", 1, 64, 64)
+                plan = restore(clip, output, "--dry-run", head=head)
+                found = restore(clip, output, head=head)["peak_mib"] - restore(least, output, head=head)["peak_mib"]
+            planned = plan["peak_bytes"] / MIB
+            row = {"head": head, "output": plan["output_size"], "codec": plan["codec"], "tiles": plan["tiles"]}
+            row |= {"estimated_mib": round(planned), "measured_mib": round(found), "ratio": round(found / planned, 2)}
+            click.echo(json.dumps(row))
 
 
 @main.command()

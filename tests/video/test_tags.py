@@ -46,6 +46,13 @@ def test_what_is_not_there_is_named(make_clip, tmp_path):
     assert lost_tags(path, encoding.color, hdr) == ["mastering display", "content light level"]
 
 
+def test_an_output_that_is_not_decoded_here_is_no_failure(tmp_path, caplog):
+    path = tmp_path / "out.mp4"
+    path.write_bytes(b"nothing that can be read")
+    assert lost_tags(path, ColorTags(9, 16, 9, 1, 3), None) == []
+    assert "is not checked" in caplog.text
+
+
 def write_exr(path: Path, marks: Marks) -> Path:
     path.write_bytes(exr_bytes(np.full((3, 40, 30), 0.5, np.float32), "gbrpf16le", 13, Beside(), marks))
     return path

@@ -1,5 +1,6 @@
 """What decoded frames say of their samples: colours, chroma location, pixel shape; and what an output lost of it."""
 
+import logging
 import re
 from dataclasses import replace
 from fractions import Fraction
@@ -11,11 +12,14 @@ import av.logging
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
+from vrestore.errors import UnreadableMediaError, UnsupportedMediaError
 from vrestore.video.colour import CHROMA_SITES
 from vrestore.video.hdr import hdr_metadata
 from vrestore.video.info import CHROMA_LOCATIONS, ColorTags, HdrMetadata
 from vrestore.video.planes import PixelLayout, pixel_layout, readable_format
 from vrestore.video.source import open_container, video_stream
+
+log = logging.getLogger(__name__)
 
 _UNKNOWN = {"primaries": (2,), "transfer": (2,), "matrix": (0, 2), "range": (0,), "chroma_location": (0,)}
 """Codes of each tag that say nothing, or nothing about the colours."""
@@ -66,10 +70,23 @@ def color_tags(context: VideoCodecContext, frame: VideoFrame, full: bool, chroma
 
 
 def lost_tags(written: Path, color: ColorTags, hdr: HdrMetadata | None) -> list[str]:
-    """Words for every tag of ``color``, and all of ``hdr``, that the first frame of a written video does not give."""
+    """Words for every tag of ``color``, and all of ``hdr``, that the first frame of a written video does not give.
+
+    Nothing where that frame cannot be decoded here: what is written is not worse for it.
+    """
+    try:
+        return _lost(written, color, hdr)
+    except (UnreadableMediaError, UnsupportedMediaError) as error:
+        log.warning("what the output says of its colours is not checked: %s", error)
+        return []
+
+
+def _lost(written: Path, color: ColorTags, hdr: HdrMetadata | None) -> list[str]:
     with open_container(written) as container:
         stream = video_stream(container, written)
-        frame = next(container.decode(stream))
+        frame = next(container.decode(stream), None)
+        if frame is None:
+            raise UnreadableMediaError(f"{written} gives no frame")
         layout = pixel_layout(readable_format(frame.format.name)) or PixelLayout("yuv", 8)
         found = color_tags(stream.codec_context, frame, layout.full, unseen(frame)[0])
         kept = hdr_metadata(frame)
