@@ -206,7 +206,8 @@ def _needs(
     device: torch.device,
 ) -> Needs:
     config, steps = task.config, steps_of(prior, task.config)
-    alone = prior.facts.window == 1  # windows of such a prior would only repeat their overlaps
+    # frames of an image prior touch only where they are guided by one another; windows would repeat their overlaps
+    alone = prior.facts.window == 1 and config.propagation == config.motion_guidance == 0
     height, width = padded_size(size, prior.facts.size_multiple)
     fixed = sum(path.stat().st_size for path in prior.weights())
     if encoding is not None and device.type == "cpu":  # elsewhere encoders take of another memory

@@ -54,6 +54,14 @@ def test_pickled_weights_are_not_read(copy):
         find_prior(str(copy)).weights()
 
 
+def test_a_unet_of_another_layout_is_refused(copy):
+    """Such as one for inpainting, which sees a mask beside the latents."""
+    config = copy / "unet" / "config.json"
+    config.write_text(config.read_text().replace('"in_channels": 7', '"in_channels": 9'))
+    with pytest.raises(PriorError, match="takes 9 channels, not 7 as in"):
+        assert find_prior(str(copy)).facts
+
+
 def test_a_text_encoder_with_weights_missing_is_refused(copy):
     file = copy / "text_encoder" / "model.safetensors"
     tensors = load_file(file)

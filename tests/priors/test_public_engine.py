@@ -50,6 +50,18 @@ def test_an_image_prior_does_not_depend_on_windows(tiny_upscaler, head, folder, 
     assert same == (find_prior(str(folder)).facts.window == 1)
 
 
+def test_guidance_along_the_motion_makes_frames_hear_of_one_another(head, clips, tmp_path):
+    """Windows of an image prior are then what was asked for."""
+    frames = clips.scene(4, (16, 20))
+    other = frames.copy()
+    other[3] = other[3][::-1]
+    films = [clips.write(tmp_path / f"{i}.mkv", one) for i, one in enumerate((frames, other))]
+    plain, moved = ([streamed(head(propagation=p), film)[0] for film in films] for p in (0.0, 1.0))
+    assert not torch.equal(plain[0], moved[0])
+    job = engine.prepare(head(propagation=1.0), films[0], None, RunOptions())
+    assert (job.memory.window, job.memory.overlap) == (4, 1)
+
+
 def test_noise_belongs_to_absolute_frames(head, folder, film):
     """A part of the clip is restored as it is in the whole, where the prior sees frames one by one."""
     whole = streamed(head(), film)

@@ -39,7 +39,8 @@ class Schedule:
         """The lowest ``steps`` levels of a ladder of which they are the share ``strength``.
 
         With n levels in all, diffusers' image-to-image pipelines walk the lowest int(n strength); here n is the
-        smallest number that makes that ``steps``.
+        smallest number that makes that ``steps``. A step ends on the next timestep; diffusers' DDIM takes
+        train // steps from the present one, which is the same but for "linspace" and uneven "trailing" spacing.
         """
         total = steps if strength == 1 else math.ceil(steps / strength - 1e-9)
         whole = ddim_ladder(total, self.products, self.spacing, offset=self.offset, clean=self.clean)

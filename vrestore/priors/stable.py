@@ -48,6 +48,8 @@ class StablePrior:
     guidance: ClassVar[float] = 7.5
     """The guidance scale where none is asked for."""
     usual_strength: ClassVar[float] = 1.0
+    beside: ClassVar[int] = 0
+    """Channels that the UNet sees beside the latents."""
     licence: ClassVar[str] = "unknown"
 
     def __init__(self, facts: PriorFacts, parts: Parts, options: PriorOptions, device: torch.device) -> None:
@@ -71,10 +73,16 @@ class StablePrior:
         vae, unet = (read_json(folder / part / "config.json") for part in ("vae", "unet"))
         factor = 2 ** (len(vae["block_out_channels"]) - 1)
         strength = options.strength or cls.usual_strength
+        channels = int(vae.get("latent_channels", 4))
+        if unet.get("in_channels", 4) != channels + cls.beside:
+            raise PriorError(
+                f"the UNet in {folder} takes {unet.get('in_channels', 4)} channels, not {channels + cls.beside} as in "
+                "the layouts that are supported; name another prior"
+            )
         return PriorFacts(
             **cls.own_facts(factor),
             licence=cls.licence,
-            latent_channels=int(vae.get("latent_channels", 4)),
+            latent_channels=channels,
             spatial_factor=factor,
             temporal_factor=1,
             size_multiple=factor * 2 ** (len(unet["block_out_channels"]) - 1),

@@ -26,10 +26,11 @@ from diffusers import ControlNetModel
 from torch import Tensor
 
 from vrestore.errors import PriorError
-from vrestore.flow import Luma, dense, luma8, warp
+from vrestore.flow import luma8, warp
 from vrestore.prior import Conditioning, PriorFacts
 from vrestore.prior_options import PriorOptions
 from vrestore.priors.folder import NETWORK, load_network, weights_of
+from vrestore.priors.motion import motions
 from vrestore.priors.stable import Parts, StablePrior
 from vrestore.sampling import Ladder
 from vrestore.shapes import Flow, Frame, Frames, Latents, Times, Windows
@@ -40,6 +41,7 @@ class StableVSRPrior(StablePrior):
 
     options: ClassVar[frozenset[str]] = StablePrior.options | {"control_scale", "warp"}
     guidance: ClassVar[float] = 1.0
+    beside: ClassVar[int] = 3
     licence: ClassVar[str] = "MIT (claudiom4sir/StableVSR), after weights under CreativeML Open RAIL++-M"
 
     def __init__(self, facts: PriorFacts, parts: Parts, options: PriorOptions, device: torch.device) -> None:
@@ -58,8 +60,9 @@ class StableVSRPrior(StablePrior):
             "together": 1,
             "scale": factor,
             "usual_steps": 50,
-            "call_bytes": 120_000,
-            "frame_bytes": 60_000,
+            # As for the x4 upscaler, and half of its UNet for the ControlNet, which was not measured.
+            "call_bytes": 96_000,
+            "frame_bytes": 68_000,
         }
 
     @classmethod
@@ -78,11 +81,11 @@ class StableVSRPrior(StablePrior):
         return ladder
 
     def conditions(self, frames: Iterable[Frame]) -> Iterator[dict[str, Tensor]]:
-        """As its base, and ``motion`` (4, h, w): flow to the frame before and after, in latent pixels."""
+        """As its base, and ``motion`` (6, h, w) to the frame before and after, see `vrestore.priors.motion.motions`."""
         ours, theirs = tee(frame.to(self.device) for frame in frames)
         factor = self.facts.spatial_factor
-        motions = _motions(luma8(F.avg_pool2d(frame[None].float(), factor)[0]) for frame in theirs)
-        for entry, motion in zip(super().conditions(ours), motions, strict=True):
+        pictures = (luma8(F.avg_pool2d(frame[None].float(), factor)[0]) for frame in theirs)
+        for entry, motion in zip(super().conditions(ours), motions(pictures, per_latent=1), strict=True):
             yield entry | {"motion": motion.to(self.device)}
 
     def predict(self, latents: Windows, times: Times, conditioning: Conditioning, attend: object = None) -> Windows:
@@ -107,7 +110,7 @@ class StableVSRPrior(StablePrior):
         for i in range(len(z)) if forward else range(len(z) - 1, -1, -1):
             one = slice(i, i + 1)
             here = {name: value[one] for name, value in conditioning.items()}
-            flow = here["motion"][:, :2] if forward else here["motion"][:, 2:]
+            flow = here["motion"][:, :2] if forward else here["motion"][:, 3:5]
             control = None if before is None else self._brought(found[before], flow)
             found[i], before = self._clean(z[one], times[one].to(self.device), here, control), i
         return torch.cat([found[i] for i in range(len(z))])
@@ -134,18 +137,3 @@ def trained_warp(features: Tensor, flow: Tensor) -> Tensor:
     grid = torch.stack([2 * x / max(w - 1, 1) - 1, 2 * y / max(h - 1, 1) - 1], dim=-1)
     sampled = F.grid_sample(features.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     return sampled.to(features.dtype)
-
-
-def _motions(pictures: Iterable[Luma]) -> Iterator[Tensor]:
-    """Of every picture in turn its flow to both neighbours, (4, h, w), previous first; zero where there is none."""
-    stream = iter(pictures)
-    here = next(stream, None)
-    if here is None:
-        return
-    none = torch.zeros(2, *here.shape)
-    to_previous = none
-    for following in stream:
-        yield torch.cat([to_previous, torch.from_numpy(dense(here, following)).permute(2, 0, 1)])
-        to_previous = torch.from_numpy(dense(following, here)).permute(2, 0, 1)
-        here = following
-    yield torch.cat([to_previous, none])
