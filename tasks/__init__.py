@@ -8,5 +8,6 @@ if __name__ != "vrestore.tasks":
 TASKS: Mapping[str, str] = {
     "sr": "vrestore.tasks.super_resolution:SuperResolution",
     "interpolate": "vrestore.tasks.interpolation:Interpolation",
+    "deblur": "vrestore.tasks.deblurring:Deblurring",
 }
 """Command -> "module:class", imported when it is used."""

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from vrestore.report import Progress as Progress
     from vrestore.report import RunOptions as RunOptions
     from vrestore.report import RunResult as RunResult
+    from vrestore.tasks.deblurring import Deblurring as Deblurring
+    from vrestore.tasks.deblurring import DeblurringConfig as DeblurringConfig
+    from vrestore.tasks.deblurring import deblur as deblur
     from vrestore.tasks.interpolation import Interpolation as Interpolation
     from vrestore.tasks.interpolation import InterpolationConfig as InterpolationConfig
     from vrestore.tasks.interpolation import interpolate as interpolate
@@ -35,6 +38,8 @@ _HOME = {
     "BatchReport": "vrestore.batch",
     "CompareConfig": "vrestore.comparison",
     "Comparison": "vrestore.comparison",
+    "Deblurring": "vrestore.tasks.deblurring",
+    "DeblurringConfig": "vrestore.tasks.deblurring",
     "Formats": "vrestore.video.formats",
     "Interpolation": "vrestore.tasks.interpolation",
     "InterpolationConfig": "vrestore.tasks.interpolation",
@@ -46,6 +51,7 @@ _HOME = {
     "SuperResolutionConfig": "vrestore.tasks.super_resolution",
     "VRestoreError": "vrestore.errors",
     "compare": "vrestore.comparison",
+    "deblur": "vrestore.tasks.deblurring",
     "from_preset": "vrestore.preset",
     "interpolate": "vrestore.tasks.interpolation",
     "run_batch": "vrestore.batch",

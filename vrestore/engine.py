@@ -288,7 +288,7 @@ def _walks(
     if emitted == job.parts[number].length:
         number, emitted = number + 1, 0
     batch = job.memory.batch
-    first = max(0, emitted - 1)  # the frame before the next one is a neighbour to look at
+    first = max(0, emitted - prior.facts.reach)  # frames before the next one are neighbours to look at
     with open_reader(job.info, keep=job.keep()) as reader:
         source = _source(job, number, first)
         frames = _timed(reader.frames(source, job.span[1]), clock)

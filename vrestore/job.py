@@ -23,7 +23,7 @@ from vrestore.prior import PriorFacts
 from vrestore.priors import PriorSource, prior_of
 from vrestore.report import JobPlan, RunOptions
 from vrestore.retime import Part, drafted, plain_parts, retimed_info, retimed_parts
-from vrestore.task import Retimes, Task, TaskConfig
+from vrestore.task import Measures, Retimes, Task, TaskConfig
 from vrestore.timeline import Slot, Timeline
 from vrestore.video import Keep, Shot, VideoInfo, open_reader, probe
 from vrestore.video.output import AnyEncoding, check_output, choose_output
@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 CODEC_BYTES = {"ffv1": 100, "libx264": 200}
 """What an encoder holds, in bytes per output pixel: measured 83 (FFV1), 230 and less (H.264); others 300 to 580."""
 OTHER_CODEC_BYTES = 500
+MEASURED, MEASURED_FRAMES = 3, 5
+"""Windows, and frames of each, that a head may measure its input on."""
 
 
 @dataclass(frozen=True)
@@ -133,8 +135,8 @@ def prepare(task: Task, input: Path | str, output: Path | str | None, options: R
 
     Without ``output`` nothing is going to be written.
     """
+    device = resolve_device(task.config.device)
     config = task.config
-    device = resolve_device(config.device)
     dtype = resolve_dtype(config.dtype, device)
     wanted = task.retiming() if isinstance(task, Retimes) else None
     info = _in_whole_pictures(probe(input, options.formats.rate(fps=wanted is None)), options.deinterlace)
@@ -150,12 +152,25 @@ def prepare(task: Task, input: Path | str, output: Path | str | None, options: R
         encoding = _encoding(shown, target, size, (span[0], span[0] + count), options)
     if wanted and options.shots:
         raise ConfigError(f"shots are given, but {task.name} makes other times and looks for them; leave them out")
+    if isinstance(task, Measures):
+        task = task.measured(_windows(info, span))
+        prior = _found(task.config, between=False)
     timeline, parts = retimed_parts(wanted, info, span) if wanted else (None, plain_parts(info, span, options.shots))
     needs = _needs(task, info, size, parts, encoding, prior, device)
     if "window" in options.held:
         needs = replace(needs, keep_window=True)
     memory = plan_memory(free_bytes(device), needs)
     return Job(task, info, target, size, span, parts, encoding, needs, memory, prior, device, dtype, timeline)
+
+
+def _windows(info: VideoInfo, span: tuple[int, int]) -> Iterator[torch.Tensor]:
+    """A few windows of neighbouring frames, evenly spread over a span, for a head that measures."""
+    length = min(MEASURED_FRAMES, span[1] - span[0])
+    places = {span[0] + round((span[1] - span[0] - length) * (k + 0.5) / MEASURED) for k in range(MEASURED)}
+    for place in sorted(places):
+        with open_reader(info) as reader:
+            frames = [torch.from_numpy(frame.rgb) for frame in reader.frames(place, place + length)]
+        yield torch.stack(frames)
 
 
 def _encoding(

@@ -44,6 +44,8 @@ class PriorFacts:
     """Frames of a call that are worked on at once; None: all of them."""
     scale: int | None = None
     """How many times larger than the source the output must be; None: anything goes."""
+    reach: int = 1
+    """Frames before it, in the same shot, that the conditioning of a frame depends on."""
     usual_steps: int = 1
     """Sampling steps that it is made to be run with: as many are taken where no number is asked for."""
     most_steps: int | None = None
@@ -82,7 +84,7 @@ class Prior(Protocol):
         ...
 
     def conditions(self, frames: Iterable[Frame]) -> Iterator[dict[str, Tensor]]:
-        """The conditioning of every degraded frame of a shot, in order, reading at most one frame ahead.
+        """The conditioning of every degraded frame of a shot, in order, reading few frames ahead.
 
         Always holds ``degraded``, the frame itself, and ``degraded_latents``, its latent. The engine holds ``degraded``
         in half precision for `predict` and `surroundings`; `decode` gets the frame as it was.

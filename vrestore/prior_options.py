@@ -32,6 +32,10 @@ class PriorOptions:
         "How StableVSR brings a neighbour into place: as in its training, which shifts by up to half a pixel, or "
         "exactly; left out: trained.",
     ] = None
+    shutter: Annotated[
+        float | None,
+        "Degrees that the shutter was open, 0 to 360, for the prior exposure; left out: measured.",
+    ] = None
     download: Annotated[bool, "Fetch a prior named hf:owner/name@revision that is not on this machine yet."] = False
 
     def __post_init__(self) -> None:
@@ -47,6 +51,8 @@ class PriorOptions:
             raise ConfigError(f"strength is {self.strength}; give a number above 0, to 1")
         if self.control_scale is not None and not 0 <= self.control_scale < float("inf"):
             raise ConfigError(f"control_scale is {self.control_scale}; give 0 or more")
+        if self.shutter is not None and not 0 <= self.shutter <= 360:
+            raise ConfigError(f"shutter is {self.shutter}; give 0 to 360 degrees")
         if self.warp not in (None, "trained", "exact"):
             raise ConfigError(f"warp is {self.warp!r}; give trained or exact")
 

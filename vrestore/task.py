@@ -1,10 +1,11 @@
 """The contract of a head: a frozen configuration, and what it makes of frames before and after the prior."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, Protocol, runtime_checkable
 
 from vrestore.errors import ConfigError
-from vrestore.shapes import Frame, OutputFrame
+from vrestore.shapes import Frame, Frames, OutputFrame
 from vrestore.timeline import Retiming
 
 MOST_STEPS = 1000
@@ -110,4 +111,16 @@ class Retimes(Task, Protocol):
 
     def retiming(self) -> Retiming:
         """Which output times are wanted."""
+        ...
+
+
+@runtime_checkable
+class Measures(Task, Protocol):
+    """A head that looks at its input before it starts: another optional part of the contract."""
+
+    def measured(self, windows: Iterable[Frames]) -> "Measures":
+        """The head with what it found in a few windows of neighbouring frames, (time, 3, height, width) each.
+
+        It is asked once for a job; the windows are read as they are taken, so a head that needs none costs nothing.
+        """
         ...

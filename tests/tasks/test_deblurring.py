@@ -6,8 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vrestore import deblur
+from vrestore import deblur, engine
 from vrestore.errors import ConfigError
+from vrestore.job import prepare
+from vrestore.report import RunOptions
 from vrestore.tasks.deblurring import Deblurring, DeblurringConfig, blurred
 
 SIZE = (96, 160)
@@ -66,21 +68,21 @@ def test_a_tint_is_taken_back(truth, source):
     assert (found.mean((1, 2)) - source.mean((1, 2))).abs().max() < 0.01
 
 
-@pytest.mark.parametrize("settings", [{"strength": 0.0}, {"fidelity": 1.0}])
+@pytest.mark.parametrize("settings", [{"amount": 0.0}, {"fidelity": 1.0}])
 def test_at_the_end_of_a_dial_nothing_changes(truth, source, settings):
     assert torch.allclose(Deblurring(**settings).finish(truth, source, exact=True), source, atol=1e-6)
 
 
-def test_half_the_strength_is_half_the_change(truth, source):
-    whole, half = (Deblurring(strength=s).finish(truth, source, exact=True) for s in (1.0, 0.5))
+def test_half_the_amount_is_half_the_change(truth, source):
+    whole, half = (Deblurring(amount=s).finish(truth, source, exact=True) for s in (1.0, 0.5))
     inside = (whole > 0) & (whole < 1)
     assert torch.allclose((half - source)[inside] * 2, (whole - source)[inside], atol=1e-5)
 
 
-@pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan")])
-def test_strength_has_a_range(strength):
-    with pytest.raises(ConfigError, match=r"^strength is"):
-        DeblurringConfig(strength=strength)
+@pytest.mark.parametrize("amount", [-0.1, 1.1, float("nan")])
+def test_the_amount_has_a_range(amount):
+    with pytest.raises(ConfigError, match=r"^amount is"):
+        DeblurringConfig(amount=amount)
 
 
 def test_consistency_ignores_blur_but_not_colour(truth, source):
@@ -90,7 +92,77 @@ def test_consistency_ignores_blur_but_not_colour(truth, source):
     assert task.consistency_db(truth + 0.1, truth) == pytest.approx(20, abs=0.1)
 
 
+def exposed(frames, speed=6, shutter=1.0):
+    """A texture that pans by ``speed`` pixels a frame, sharp and through a shutter: uint8 (frames, *SIZE, 3) each."""
+    rough = np.random.default_rng(3).random((SIZE[0], SIZE[1] + 200, 3), np.float32)
+    wide = cv2.normalize(cv2.GaussianBlur(rough, (0, 0), 1.2), None, 0.1, 0.9, cv2.NORM_MINMAX)
+    sharp, blurred = [], []
+    for i in range(frames):
+        places = [20 + speed * (i + shutter * ((k + 0.5) / 13 - 0.5)) for k in range(13)]
+        views = [cv2.getRectSubPix(wide, SIZE[::-1], (x + SIZE[1] / 2, (SIZE[0] - 1) / 2)) for x in places]
+        sharp.append(views[6])
+        blurred.append(np.mean([v**2.2 for v in views], axis=0) ** (1 / 2.2))
+    return [np.round(np.stack(clip) * 255).astype(np.uint8) for clip in (sharp, blurred)]
+
+
+def error(one, two):
+    return np.abs(one.astype(int) - two)[1:-1, 16:-16, 24:-24].mean()
+
+
+@pytest.mark.parametrize("given", [None, 360.0])
+def test_the_exposure_is_undone(clips, tmp_path, given):
+    """With the shutter that was given, and with the one that is measured."""
+    sharp, blurred = exposed(5)
+    source = clips.write(tmp_path / "in.mkv", blurred)
+    result = deblur(source, tmp_path / "out.mkv", shutter=given, device="cpu")
+    frames, _ = clips.read(tmp_path / "out.mkv")
+    assert result.frames == 5
+    assert error(frames, sharp) < 0.4 * error(blurred, sharp)
+
+
+def test_what_was_sharp_comes_out_as_it_was(clips, tmp_path):
+    sharp, _ = exposed(5)
+    source = clips.write(tmp_path / "in.mkv", sharp)
+    deblur(source, tmp_path / "out.mkv", device="cpu")
+    assert np.array_equal(clips.read(tmp_path / "out.mkv")[0], sharp)
+
+
+def test_the_measured_shutter_is_in_the_record(clips, tmp_path):
+    _, blurred = exposed(5)
+    source = clips.write(tmp_path / "in.mkv", blurred)
+    task = Deblurring(device="cpu")
+    job = prepare(task, source, None, RunOptions())
+    assert job.task.config.shutter >= 315
+    assert job.asked()["shutter"] == job.task.config.shutter
+
+
+def test_a_shutter_is_of_no_use_to_another_prior(tiny_prior, clips, tmp_path):
+    source = clips.write(tmp_path / "in.mkv", clips.scene(2, (16, 16)))
+    with pytest.raises(ConfigError, match=r"^shutter is 180"):
+        deblur(source, tmp_path / "out.mkv", shutter=180.0, prior=str(tiny_prior))
+    with pytest.raises(ConfigError, match=r"^shutter is 361"):
+        DeblurringConfig(shutter=361.0)
+
+
+def test_a_resumed_run_sees_the_frames_before(clips, tmp_path, monkeypatch):
+    """Undone frames depend on two frames before them, also where a checkpoint lies between."""
+    monkeypatch.setattr(engine, "SEGMENT_FRAMES", 2)
+    monkeypatch.setattr(engine, "SHORTEST_SEGMENT", 2)
+    _, blurred = exposed(6)
+    source = clips.write(tmp_path / "in.mkv", blurred)
+    deblur(source, tmp_path / "whole.mkv", shutter=360.0, device="cpu")
+
+    def stop(progress):
+        if progress.done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        deblur(source, tmp_path / "out.mkv", shutter=360.0, device="cpu", options=RunOptions(progress=stop))
+    deblur(source, tmp_path / "out.mkv", shutter=360.0, device="cpu", options=RunOptions(resume=True))
+    assert np.array_equal(clips.read(tmp_path / "out.mkv")[0], clips.read(tmp_path / "whole.mkv")[0])
+
+
 def test_deblur_is_one_call(clips, tmp_path, tiny_prior):
     clip = clips.write(tmp_path / "in.mkv", clips.scene(3, (17, 33)))
-    result = deblur(clip, str(tmp_path / "out.mkv"), prior=str(tiny_prior), device="cpu", strength=0.5)
+    result = deblur(clip, str(tmp_path / "out.mkv"), prior=str(tiny_prior), device="cpu", amount=0.5)
     assert (result.frames, result.width, result.height) == (3, 33, 17)

@@ -30,7 +30,10 @@ FAMILIES = {
     "StableDiffusionControlNetImg2ImgPipeline": "vrestore.priors.control_tile:ControlTilePrior",
 }
 """Module of the adapter for every `_class_name` of a `model_index.json`, and the adapter's name where it differs."""
-WITHOUT_WEIGHTS = {"flow": "vrestore.priors.interpolation:FlowPrior"}
+WITHOUT_WEIGHTS = {
+    "flow": "vrestore.priors.interpolation:FlowPrior",
+    "exposure": "vrestore.priors.exposure:ExposurePrior",
+}
 """Priors that have no weights, by name: "module:class"."""
 
 

@@ -1,0 +1,156 @@
+"""Deblurring: remove the blur of moving cameras and things, and leave alone what is sharp.
+
+The prior sees the source at its own size, with its neighbours, and answers with the sharp frame. How much of its answer
+is taken is decided place by place, by how much sharper it is: where it finds no blur, the source passes untouched. By
+default the answer is that of the exposure itself, whose shutter is measured before the start.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vrestore.engine import run, stream
+from vrestore.errors import ConfigError
+from vrestore.prior_options import PriorOptions
+from vrestore.priors import prior_of
+from vrestore.report import RunOptions, RunResult
+from vrestore.shapes import Frame, Frames, OutputFrame
+from vrestore.shutter import estimate_shutter
+from vrestore.task import TaskConfig
+
+log = logging.getLogger(__name__)
+
+SHARP_DEGREES = 45.0
+"""Shutter up to which footage counts as sharp: cameras that are to be sharp have as much."""
+SHARPER = (1.03, 1.12)
+"""Gain in gradients below which a place counts as sharp already, and above which as blurred."""
+REACH = 12
+"""Pixels to either side over which gradients are compared."""
+FLOOR = 2 / 255
+"""Gradient, in code values, that no place counts as less than: noise is no detail."""
+COARSE = 64
+"""Pixels over which colour is averaged when it is held to the source: no blur that can be undone reaches farther."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeblurringConfig(PriorOptions, TaskConfig):
+    """Settings of ``vrestore deblur``."""
+
+    prior: Annotated[
+        str,
+        "Name of the prior (exposure: what motion and shutter say is undone, without a network), or a folder in "
+        "diffusers' layout.",
+    ] = "exposure"
+    amount: Annotated[float, "How much of the blur is taken away, from 0 to 1."] = 1.0
+    protect: Annotated[bool, "Let pass untouched what is found to be sharp."] = True
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a value outside its range."""
+        super().__post_init__()
+        if not 0 <= self.amount <= 1:
+            raise ConfigError(f"amount is {self.amount}; give a number from 0 to 1")
+
+
+class Deblurring:
+    """The head behind ``vrestore deblur``."""
+
+    name: ClassVar[str] = "deblur"
+    summary: ClassVar[str] = "Remove the blur of moving cameras and things, and leave alone what is sharp."
+    config_type: ClassVar[type[TaskConfig]] = DeblurringConfig
+    config: DeblurringConfig
+
+    def __init__(self, config: DeblurringConfig | None = None, **settings: object) -> None:
+        """From a config, its fields by name, or both: the fields then change the config."""
+        self.config = replace(config or DeblurringConfig(), **settings)  # type: ignore[arg-type]
+
+    def stream(self, input: Path | str, options: RunOptions | None = None) -> Iterator[Frame]:
+        """Restored frames (3, height, width) in [0, 1], in order, each as soon as it is final."""
+        for restored in stream(self, input, options):
+            yield restored.frame
+
+    def measured(self, windows: Iterable[Frames]) -> "Deblurring":
+        """With the shutter that explains the windows best, where the prior needs one and none was given."""
+        if "shutter" not in prior_of(self.config).takes or self.config.shutter is not None:
+            return self
+        found = [360 * estimate_shutter(frames) for frames in windows if len(frames) > 2]
+        shutter = max(found, default=0.0)
+        shutter = 0.0 if shutter <= SHARP_DEGREES else shutter
+        log.info("shutter: %g degrees, measured", shutter)
+        return Deblurring(self.config, shutter=shutter)
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """The source's own."""
+        return height, width
+
+    def degraded(self, source: Frame) -> OutputFrame:
+        """The source as it is."""
+        return source
+
+    def finish(self, restored: OutputFrame, source: Frame, *, exact: bool) -> OutputFrame:
+        """The prior's answer where it is sharper than the source, with the source's colours; elsewhere the source."""
+        change = restored - source
+        change = change - _coarse(change)
+        if self.config.protect:
+            change = change * blurred(source, source + change)
+        pull = max(0.0, 2 * self.config.fidelity - 1)
+        return (source + self.config.amount * (1 - pull) * change).clamp(0, 1)
+
+    def consistency_db(self, output: OutputFrame, source: Frame) -> float:
+        """PSNR in dB of what no blur of a few pixels takes away: both reduced to a quarter, compared."""
+        small = [F.adaptive_avg_pool2d(f[None], _reduced(source, 4)) for f in (output, source)]
+        error = (small[0] - small[1]).square().mean()
+        return float(-10 * torch.log10(error.clamp(min=1e-10)))
+
+
+def deblur(
+    input: Path | str,
+    output: Path | str,
+    config: DeblurringConfig | None = None,
+    *,
+    options: RunOptions | None = None,
+    **settings: object,
+) -> RunResult:
+    """Remove motion blur from ``input`` to ``output``, with a config or its fields by name (``amount=0.5``).
+
+    Raises:
+        VRestoreError: see `vrestore.errors`.
+    """
+    return run(Deblurring(config, **settings), input, output, options)
+
+
+def blurred(source: Frame, restored: Frame) -> Tensor:
+    """Where a source is blurred, (1, height, width) in [0, 1], told by how much a restoration of it gains in gradients.
+
+    0 where it gains nothing worth it: sharp places, flat ones, and those that the prior could not help.
+    """
+    before, after = (_gradients(f) for f in (source, restored))
+    gain = after / before
+    low, high = SHARPER
+    return ((gain - low) / (high - low)).clamp(0, 1)
+
+
+def _gradients(frame: Frame) -> Tensor:
+    """Root mean square of the gradients around every pixel, (1, height, width)."""
+    luma = frame.mean(0, keepdim=True)[None]
+    padded = F.pad(luma, [0, 1, 0, 1], mode="replicate")
+    energy = (padded[..., :-1, 1:] - luma).square() + (padded[..., 1:, :-1] - luma).square()
+    size = 2 * REACH + 1
+    for _ in range(2):  # twice a box is smooth enough not to show
+        energy = F.avg_pool2d(energy, size, stride=1, padding=REACH, count_include_pad=False)
+    return (energy + FLOOR**2).sqrt()[0]
+
+
+def _reduced(frame: Frame, factor: int) -> tuple[int, int]:
+    return max(1, frame.shape[-2] // factor), max(1, frame.shape[-1] // factor)
+
+
+def _coarse(change: Frame) -> Frame:
+    """The slowly varying part."""
+    averaged = F.adaptive_avg_pool2d(change[None], _reduced(change, COARSE))
+    return F.interpolate(averaged, change.shape[-2:], mode="bilinear", align_corners=False)[0]
