@@ -325,7 +325,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(clips, tmp_path, tiny_between_pri
     engine.run(task, source, tmp_path / "whole.mkv")
     expected = planes(tmp_path / "whole.mkv")
     assert len(expected) == 29
-    for stop in (1, 7, 14, 16, 28):
+    for stop in (7, 16, 28):
 
         def halt(progress, stop=stop):
             if progress.done == stop:
@@ -339,7 +339,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(clips, tmp_path, tiny_between_pri
 
 
 def test_a_process_that_is_killed_leaves_a_job_to_resume(clips, tmp_path):
-    source = clips.write(tmp_path / "in.mkv", moving(30, step=1.0))
+    source = clips.write(tmp_path / "in.mkv", moving(26, step=1.0))
     output = tmp_path / "out.mkv"
     call = [sys.executable, "-m", "vrestore", "interpolate", str(source), "-o", str(output), "--quiet"]
     running = subprocess.Popen(call, env=os.environ | {"PYTHONPATH": os.getcwd()})
@@ -350,7 +350,7 @@ def test_a_process_that_is_killed_leaves_a_job_to_resume(clips, tmp_path):
     running.wait()
     assert not output.exists()
     result = interpolate(source, output, options=RunOptions(resume=True))
-    assert result.frames == 60
+    assert result.frames == 52
     interpolate(source, tmp_path / "whole.mkv")
     assert planes(output) == planes(tmp_path / "whole.mkv")
 
