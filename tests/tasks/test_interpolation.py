@@ -71,8 +71,8 @@ def test_originals_pass_and_what_lies_between_is_right(clips, tmp_path):
             assert np.array_equal(frames[n], at(n // 4))
         else:
             truth = at(n / 4)
-            assert psnr(frames[n][inside], truth[inside]) > 34
-            assert psnr(truth[inside], at(n // 4)[inside]) < 28
+            assert psnr(frames[n][inside], truth[inside]) > 45
+            assert psnr(truth[inside], at(n // 4)[inside]) < 35
     assert all(np.array_equal(frame, at(5)) for frame in frames[20:])
 
 
@@ -161,7 +161,7 @@ def test_repeated_frames_are_seen_through(clips, tmp_path):
     inside = np.s_[8:-8, 8:-8]
     frames, _ = made(clips, source, tmp_path, factor=2)
     for n in range(12):
-        assert psnr(frames[n][inside], at(n / 4)[inside]) > 33
+        assert psnr(frames[n][inside], at(n / 4)[inside]) > 45
     kept, _ = made(clips, source, tmp_path, factor=2, duplicates="keep")
     for n in range(8):
         assert np.array_equal(kept[2 * n], at(n // 2))
@@ -194,7 +194,7 @@ def test_overlays_stay_where_they_are(clips, tmp_path):
     frames, _ = made(clips, source, tmp_path, factor=2)
     for n in (1, 3, 5):
         off = np.abs(frames[n].astype(int) - np.broadcast_to(colour, frames[n].shape)).max(-1)[lies]
-        assert (off > 8).mean() < 0.02
+        assert (off > 8).mean() < 0.03  # a tenth without care for them
     # what moves around them still does
     truth = moving(8, size=size, step=4.5)[1]
     far = cv2.dilate(mask, np.ones((25, 25))) == 0
@@ -204,18 +204,20 @@ def test_overlays_stay_where_they_are(clips, tmp_path):
 
 def test_what_moves_in_front_of_a_still_background_is_not_lost(clips, tmp_path):
     """Half way, a ball lies over texture that both frames show: that is no overlay."""
-    background = texture(SIZE).round().astype(np.uint8)
+    background = texture((96, 128)).round().astype(np.uint8)
 
     def at(moment):
         picture = background.copy()
-        cv2.circle(picture, (round((12 + 12 * moment) * 16), 24 * 16), 5 * 16, (255, 40, 40), -1, cv2.LINE_AA, 4)
+        cv2.circle(picture, (round((20 + 12 * moment) * 16), 48 * 16), 10 * 16, (255, 40, 40), -1, cv2.LINE_AA, 4)
         return picture
 
-    source = clips.write(tmp_path / "in.mkv", np.stack([at(n) for n in range(4)]))
+    source = clips.write(tmp_path / "in.mkv", np.stack([at(n) for n in range(3)]))
     frames, _ = made(clips, source, tmp_path, factor=2)
     for n in (1, 3):
-        x = 12 + 6 * n
-        assert np.abs(frames[n][22:27, x - 2 : x + 3].astype(int) - [255, 40, 40]).mean() < 40
+        x = 20 + 6 * n
+        assert np.abs(frames[n][46:51, x - 2 : x + 3].astype(int) - [255, 40, 40]).mean() < 5
+        far = np.abs(np.arange(128) - x) > 24
+        assert psnr(frames[n][:, far], background[:, far]) > 45
 
 
 def test_sound_is_copied(clips, tmp_path):
@@ -323,7 +325,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(clips, tmp_path, tiny_between_pri
     engine.run(task, source, tmp_path / "whole.mkv")
     expected = planes(tmp_path / "whole.mkv")
     assert len(expected) == 29
-    for stop in range(1, 29, 3):
+    for stop in (7, 16, 28):
 
         def halt(progress, stop=stop):
             if progress.done == stop:
@@ -337,7 +339,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(clips, tmp_path, tiny_between_pri
 
 
 def test_a_process_that_is_killed_leaves_a_job_to_resume(clips, tmp_path):
-    source = clips.write(tmp_path / "in.mkv", moving(30, step=1.0))
+    source = clips.write(tmp_path / "in.mkv", moving(26, step=1.0))
     output = tmp_path / "out.mkv"
     call = [sys.executable, "-m", "vrestore", "interpolate", str(source), "-o", str(output), "--quiet"]
     running = subprocess.Popen(call, env=os.environ | {"PYTHONPATH": os.getcwd()})
@@ -348,7 +350,7 @@ def test_a_process_that_is_killed_leaves_a_job_to_resume(clips, tmp_path):
     running.wait()
     assert not output.exists()
     result = interpolate(source, output, options=RunOptions(resume=True))
-    assert result.frames == 60
+    assert result.frames == 52
     interpolate(source, tmp_path / "whole.mkv")
     assert planes(output) == planes(tmp_path / "whole.mkv")
 
