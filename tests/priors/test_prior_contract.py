@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from vrestore.conditioning import given
 from vrestore.errors import PriorError
 from vrestore.prior import Prior, PriorFacts
-from vrestore.priors import FAMILIES, find_prior
+from vrestore.priors import FAMILIES, WITHOUT_WEIGHTS, find_prior
 from vrestore.priors.guided import MOTION, guided
 from vrestore.priors.interpolation import BetweenPrior
 from vrestore.weights import EMBEDDED
@@ -238,7 +238,8 @@ def test_latents_of_the_embedded_prior_are_of_unit_size(tiny_prior, clips):
 
 
 def test_an_unknown_name():
-    with pytest.raises(PriorError, match=r"no prior 'magic': neither one by name \(restoration.*flow\) nor a folder"):
+    names = ", ".join((*EMBEDDED, *WITHOUT_WEIGHTS))
+    with pytest.raises(PriorError, match=rf"no prior 'magic': neither one by name \({names}\) nor a folder"):
         find_prior("magic")
 
 
