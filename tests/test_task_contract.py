@@ -130,7 +130,9 @@ def test_twice_the_same(kind, task, clips, tmp_path, fidelity, steps):
 
 def test_the_seed_counts_where_the_sampler_draws(kind, task, clips, tmp_path):
     source = clips.write(tmp_path / "in.mkv", clips.scene(3, (16, 24)))
-    drawn = [streamed(kind(replace(task.config, fidelity=0.0, steps=3, seed=seed)), source) for seed in (0, 1)]
+    open_to_all = {"protect": False} if hasattr(task.config, "protect") else {}  # a tiny prior's answer is no sharper
+    config = replace(task.config, fidelity=0.0, steps=3, **open_to_all)
+    drawn = [streamed(kind(replace(config, seed=seed)), source) for seed in (0, 1)]
     still = [streamed(kind(replace(task.config, fidelity=0.5, steps=3, seed=seed)), source) for seed in (0, 1)]
     assert not torch.equal(*drawn)
     assert torch.equal(*still)

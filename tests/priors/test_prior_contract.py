@@ -39,7 +39,8 @@ def folder(request):
 
 
 def test_every_adapter_is_tested():
-    assert {FAMILIES[family] for family in TINY} == set(FAMILIES.values())
+    ours = {adapter for adapter in FAMILIES.values() if adapter.startswith("vrestore.")}  # tests add one of their own
+    assert {FAMILIES[family] for family in TINY} == ours
 
 
 @pytest.fixture(params=[{}, {"propagation": 1.0, "guidance": 1.0}], ids=["plain", "guided"])

@@ -46,5 +46,5 @@ def test_the_world_is_compared_with_stills_and_footage(data):
     found = compare(data, 2, 32, 0)
     assert set(found) == {"world", "stills", "footage"}
     assert found["stills"].motion_px == ()
-    assert found["footage"].motion_px[0] == pytest.approx(2, abs=1)
+    assert found["footage"].motion_px[0] == pytest.approx(1, abs=0.3)  # halved: it is soft
     assert table(found).count("\n") == 2

@@ -146,8 +146,8 @@ def test_no_photographs_are_refused(tmp_path):
 
 def test_soft_footage_is_reduced(data):
     """It is as good as 64 pixels high, so it is made 64 pixels high; it pans 4 pixels a frame, twice as large."""
-    (clip,) = footage_clips(data / "clips", 8, 64)
-    assert clip.shape == (8, 64, 64, 3)
+    (clip,) = footage_clips(data / "clips", 16, 64)
+    assert clip.shape == (16, 64, 64, 3)
     assert clip.dtype == np.uint8
     moved = np.abs(clip[1, :, :-2].astype(int) - clip[0, :, 2:]).mean()
     assert moved < 3 < np.abs(clip[1].astype(int) - clip[0]).mean()
@@ -171,6 +171,6 @@ def test_large_footage_is_halved():
 
 
 def test_footage_without_enough_frames_or_pixels_is_left_out(data, tmp_path):
-    assert len(footage_clips(data / "clips", 9, 64)) == 0
+    assert len(footage_clips(data / "clips", 17, 64)) == 0
     assert len(footage_clips(data / "clips", 6, 160)) == 0
     assert len(footage_clips(tmp_path, 4, 32)) == 0
