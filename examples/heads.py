@@ -64,7 +64,7 @@ def side_by_side(path: Path, *pictures: torch.Tensor) -> None:
     """Pictures of one height beside one another, a white line between them."""
     line = torch.ones(3, pictures[0].shape[-2], 6)
     row = torch.cat([part for picture in pictures for part in (picture, line)][:-1], dim=-1)
-    Image.fromarray(to_uint8(row).permute(1, 2, 0).numpy()).save(path, optimize=True)
+    Image.fromarray(to_uint8(row).permute(1, 2, 0).numpy()).save(path, quality=92)
 
 
 def main(source: str, output: str) -> None:
@@ -78,17 +78,17 @@ def main(source: str, output: str) -> None:
         low = Resize((height, width), (height // 4, width // 4)).apply(frames)
         vrestore.super_resolve(write(given, low), made)
         large = Resize((height // 4, width // 4), (height, width)).apply(low)
-        side_by_side(folder / "sr.png", large[SHOWN], read(made, SHOWN + 1)[SHOWN])
+        side_by_side(folder / "sr.jpg", large[SHOWN], read(made, SHOWN + 1)[SHOWN])
 
         blurred = exposed(frames)
         options = vrestore.RunOptions(overwrite=True)
         vrestore.deblur(write(given, blurred), made, options=options)
-        side_by_side(folder / "deblur.png", blurred[SHOWN - 1], read(made, SHOWN)[SHOWN - 1])
+        side_by_side(folder / "deblur.jpg", blurred[SHOWN - 1], read(made, SHOWN)[SHOWN - 1])
 
         vrestore.interpolate(write(given, frames[::2]), made, options=options)
         halfway = (frames[SHOWN - 1] + frames[SHOWN + 1]) / 2
-        side_by_side(folder / "interpolate.png", halfway, read(made, SHOWN + 1)[SHOWN])
-    print(f"{folder}/sr.png, deblur.png, interpolate.png")
+        side_by_side(folder / "interpolate.jpg", halfway, read(made, SHOWN + 1)[SHOWN])
+    print(f"{folder}/sr.jpg, deblur.jpg, interpolate.jpg")
 
 
 if __name__ == "__main__":

@@ -72,5 +72,5 @@ def test_heads(clips, tmp_path):
     done = example("heads.py", source, tmp_path / "pictures")
     assert done.returncode == 0, done.stderr
     for name in ("sr", "deblur", "interpolate"):
-        with Image.open(tmp_path / "pictures" / f"{name}.png") as picture:
+        with Image.open(tmp_path / "pictures" / f"{name}.jpg") as picture:
             assert picture.size == (2 * 96 + 6, 64)
