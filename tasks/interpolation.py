@@ -46,7 +46,7 @@ class InterpolationConfig(TaskConfig):
     ] = "recognise"
     prior: Annotated[
         str, "Name of a prior for pictures between frames (flow: optical flow alone), or a folder in diffusers' layout."
-    ] = "flow"
+    ] = "interpolation"
 
     def __post_init__(self) -> None:
         """Raises ConfigError for a value outside its range."""

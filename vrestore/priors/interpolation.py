@@ -21,8 +21,9 @@ from vrestore.priors.motion import aligned_between, motion_of_between
 from vrestore.sampling import Ladder, bridge_ladder
 from vrestore.shapes import Frame, Frames, Latents, Times, Windows
 
-TRUST = 1.0
-"""How far flow is believed where both frames agree: 1 is wholly, 0 gives the network the whole picture."""
+TRUST = 0.5
+"""How far flow is believed where both frames agree: 1 is wholly, 0 gives the network the whole picture. On six real
+clips 0, 0.5 and 1 gave 30.38, 30.38 and 30.37 dB, and flows that were off by 1.834, 1.833 and 1.838 px."""
 EQUAL = 4 / 255
 """Difference up to which two frames show the same thing in a place, a codec's noise included."""
 COMPANY, SURE = 4, 6
