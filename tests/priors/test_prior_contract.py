@@ -315,4 +315,4 @@ def test_nothing_is_downloaded(tmp_path, monkeypatch, family):
 
 
 def test_the_embedded_names():
-    assert EMBEDDED == ("restoration",)
+    assert EMBEDDED == ("restoration", "interpolation")
