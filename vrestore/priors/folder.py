@@ -36,6 +36,21 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
+def part_folder(folder: Path, part: str) -> Path:
+    """Where a part of a prior lies: in its folder, or where several priors share it.
+
+    A ``model_index.json`` may say ``"_shared": {"vae": "../autoencoder"}``, relative to its folder.
+    """
+    index = folder / "model_index.json"
+    shared = read_json(index).get("_shared", {}) if index.is_file() else {}
+    named = shared.get(part) if isinstance(shared, dict) else None
+    if named is None:
+        return folder / part
+    if not isinstance(named, str):
+        raise PriorError(f"{index} gives {named!r} as the shared folder of {part}; it must be a relative path")
+    return (folder / named).resolve()
+
+
 def variant_of(folder: Path, stem: str) -> str | None:
     """The variant of the weights ``stem`` in a folder: None for the plain ones, "fp16" if only such are there.
 
