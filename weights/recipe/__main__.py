@@ -4,6 +4,9 @@ pool   DIET DATA POOL          make the training pool of a diet from DATA/stills
 train  POOL RUN                train (or go on), then write the weights in diffusers' layout to RUN/weights
 judge  DIET WEIGHTS SEQUENCES  PSNR-Y on folders of real frames
 look   DATA                    statistics of the world beside those of photographs and footage
+
+autoencoder POOL RUN           train the autoencoder that the priors for editing and depth share
+editing     DATA RUN           train the edit prior on looks of pictures, in the latents of that autoencoder
 """
 
 import json
@@ -14,12 +17,17 @@ from pathlib import Path
 import click
 import torch
 
+from vrestore.priors.text import load_tokenizer
+from vrestore.weights.recipe import autoencoder as autoencoders
+from vrestore.weights.recipe import editing as editors
 from vrestore.weights.recipe import judge as judging
 from vrestore.weights.recipe import statistics
 from vrestore.weights.recipe.diets import DIETS
 from vrestore.weights.recipe.export import export, load
+from vrestore.weights.recipe.fit import Fit, FitConfig, fit
 from vrestore.weights.recipe.pool import PoolConfig, build_pool, pool_diet
 from vrestore.weights.recipe.train import TrainConfig, Trainer, train
+from vrestore.weights.recipe.words import write_tokenizer
 
 log = logging.getLogger("vrestore.recipe")
 FRAMES, SIZE = 7, (256, 448)
@@ -100,6 +108,45 @@ def judge_command(diet: str, weights: Path, sequences: Path) -> None:
 def look(data: Path, clips: int, size: int, seed: int) -> None:
     """Statistics of the world beside those of photographs and footage."""
     click.echo(statistics.table(statistics.compare(data, clips, size, seed)))
+
+
+@main.command()
+@click.argument("pool", type=click.Path(exists=True, path_type=Path))
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--sequences", type=click.Path(exists=True, path_type=Path), required=True, help="Real frames to judge.")
+@click.option("--steps", default=2400, show_default=True)
+@click.option("--decay", default=900, show_default=True)
+@click.option("--seed", default=0, show_default=True)
+def autoencoder(pool: Path, run: Path, sequences: Path, steps: int, decay: int, seed: int) -> None:
+    """Train, or go on with what RUN holds; then export to RUN/weights."""
+    torch.manual_seed(seed)
+    shown = autoencoders.judged_on(sequences)
+    config = FitConfig(steps=steps, decay=decay, rate=1.5e-3, ema=0.995, seed=seed)
+    model = autoencoders.network().to(memory_format=torch.channels_last)
+    started = Fit(model, autoencoders.Rebuilding(pool), run, config)
+    best = fit(started, log.info, lambda m: f"{autoencoders.rebuilt_db(m, shown):.2f} dB")
+    autoencoders.export(best, run / "weights", shown)
+
+
+@main.command()
+@click.argument("data", type=click.Path(exists=True, path_type=Path))
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--examples", default=8000, show_default=True, help="Pictures in a look, made once.")
+@click.option("--steps", default=4000, show_default=True)
+@click.option("--decay", default=1500, show_default=True)
+@click.option("--seed", default=0, show_default=True)
+def editing(data: Path, run: Path, examples: int, steps: int, decay: int, seed: int) -> None:
+    """Make the examples if RUN has none, train or go on, then export to RUN/weights."""
+    torch.manual_seed(seed)
+    if not (run / "examples" / "done").exists():
+        vae = editors.shared_autoencoder()
+        editors.build_examples(run / "examples", editors.load_pictures(data), vae, examples, seed)
+        (run / "examples" / "done").touch()
+    tokens = write_tokenizer(run / "weights" / "tokenizer")
+    model = editors.Editor(len(tokens))
+    rendering = editors.Rendering(run / "examples", load_tokenizer(run / "weights" / "tokenizer"))
+    best = fit(Fit(model, rendering, run, FitConfig(steps=steps, decay=decay, rate=1e-3, seed=seed)), log.info)
+    editors.export(best, run / "weights")
 
 
 if __name__ == "__main__":

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderDC
-from torch import Tensor, nn
+from torch import Tensor
 
 from vrestore.weights.recipe.batch import crop_window, flat, unit
+from vrestore.weights.recipe.judge import load_sequences
 from vrestore.weights.recipe.pool import open_pool
 
 PICTURES, CROP = 12, 128
@@ -59,7 +60,7 @@ class Rebuilding:
 
     def batch(self, rng: np.random.Generator) -> Tensor:
         """Crops (n, 3, h, w) in [-1, 1]."""
-        made = []
+        made = list[Tensor]()
         while len(made) < PICTURES:
             clip, frame = int(rng.integers(len(self._pictures))), int(rng.integers(self._pictures.shape[1]))
             window = crop_window(self._pictures, rng, CROP)
@@ -68,7 +69,7 @@ class Rebuilding:
                 made.append(recoloured(unit(crop), rng))
         return torch.stack(made).mul(2).sub(1).contiguous(memory_format=torch.channels_last)
 
-    def __call__(self, model: nn.Module, rng: np.random.Generator, step: int) -> Mapping[str, Tensor]:
+    def __call__(self, model: AutoencoderDC, rng: np.random.Generator, step: int) -> Mapping[str, Tensor]:
         """Of one step."""
         pictures = self.batch(rng)
         latents = model.encode(pictures).latent.float()
@@ -82,15 +83,15 @@ class Rebuilding:
         }
 
 
-def rebuilt_db(model: nn.Module, pictures: Tensor) -> float:
-    """PSNR in dB of pictures (n, 3, h, w) in [0, 1], sides multiples of 8, through the autoencoder; the mean of them."""
+def rebuilt_db(model: AutoencoderDC, pictures: Tensor) -> float:
+    """Mean PSNR in dB of pictures (n, 3, h, w) in [0, 1], sides multiples of 8, through the autoencoder."""
     with torch.inference_mode():
         found = model.decode(model.encode(pictures * 2 - 1).latent).sample / 2 + 0.5
     error = (found.clamp(0, 1) - pictures).square().mean((1, 2, 3))
     return float((-10 * error.log10()).mean())
 
 
-def latent_size(model: nn.Module, pictures: Tensor) -> float:
+def latent_size(model: AutoencoderDC, pictures: Tensor) -> float:
     """Root mean square of the latents of pictures in [0, 1]."""
     with torch.inference_mode():
         return float(model.encode(pictures * 2 - 1).latent.square().mean().sqrt())
@@ -98,8 +99,6 @@ def latent_size(model: nn.Module, pictures: Tensor) -> float:
 
 def judged_on(sequences: Path, size: tuple[int, int] = (256, 448)) -> Tensor:
     """The first frame of every folder of real frames, cropped to the middle: (n, 3, height, width)."""
-    from vrestore.weights.recipe.judge import load_sequences
-
     return torch.stack([clip[0] for clip in load_sequences(sequences, 1, size).values()])
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from torch import Tensor, nn
 from vrestore.errors import ConfigError
 
 GRADIENT_BOUND = 0.5
+
+Network = TypeVar("Network", bound=nn.Module)
+Trained = TypeVar("Trained", bound=nn.Module, contravariant=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +38,11 @@ class FitConfig:
     judge_every: int = 500
 
 
-class Losses(Protocol):
+@runtime_checkable
+class Losses(Protocol[Trained]):
     """What a network is trained on."""
 
-    def __call__(self, model: nn.Module, rng: np.random.Generator, step: int) -> Mapping[str, Tensor]:
+    def __call__(self, model: Trained, rng: np.random.Generator, step: int) -> Mapping[str, Tensor]:
         """The weighted losses of one step, to be added up. All chance comes from ``rng``."""
         ...
 
@@ -49,10 +53,10 @@ def learning_rate(step: int, config: FitConfig) -> float:
     return config.rate * min(1.0, (step + 1) / config.warmup) * max(0.01, min(1.0, left))
 
 
-class Fit:
+class Fit(Generic[Network]):
     """A network, its optimiser, its average and its step count, kept in ``folder/state.pt``."""
 
-    def __init__(self, model: nn.Module, losses: Losses, folder: Path, config: FitConfig) -> None:
+    def __init__(self, model: Network, losses: Losses[Network], folder: Path, config: FitConfig) -> None:
         self.model, self.config, self.step = model, config, 0
         self._losses, self._state = losses, folder / "state.pt"
         self._learned = [p for p in model.parameters() if p.requires_grad]
@@ -80,7 +84,7 @@ class Fit:
                 mean.lerp_(now, 1 - keep)
         return {name: float(loss.detach()) for name, loss in parts.items()}
 
-    def averaged(self) -> nn.Module:
+    def averaged(self) -> Network:
         """A copy that holds the averaged weights, ready to run."""
         copy = deepcopy(self.model)
         learned = [p for p in copy.parameters() if p.requires_grad]
@@ -106,7 +110,7 @@ class Fit:
         self._average, self.step = saved["average"], saved["step"]
 
 
-def fit(run: Fit, say: Callable[[str], None], judge: Callable[[nn.Module], str] | None = None) -> nn.Module:
+def fit(run: Fit[Network], say: Callable[[str], None], judge: Callable[[Network], str] | None = None) -> Network:
     """Run to the last step; the averaged network comes back. ``judge`` describes it now and then."""
     config, sums = run.config, dict[str, float]()
     began = saved_at = time.monotonic()

@@ -22,14 +22,15 @@ def footage_clips(folder: Path, frames: int, size: int) -> Sequence[np.ndarray]:
     """
     found: list[np.ndarray] = []
     for path in sorted(folder.glob("*.mp4")):
-        pictures = _sharp_enough(_decoded(path), size)
+        pictures = _sharp_enough(decoded(path), size)
         last = len(pictures) - frames
         for first in np.unique(np.linspace(0, last, STARTS).astype(int)) if last >= 0 else ():
             found += _crops(pictures[first : first + frames], size)
     return found
 
 
-def _decoded(path: Path) -> list[np.ndarray]:
+def decoded(path: Path) -> list[np.ndarray]:
+    """All frames of a clip, (h, w, 3) uint8 RGB."""
     capture = cv2.VideoCapture(str(path))
     frames = []
     while (read := capture.read())[0]:

@@ -1,0 +1,117 @@
+"""What the edit prior can be told: its words, the phrases it is trained on, a tokenizer and a text encoder for them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from vrestore.weights.recipe.looks import COLOURS, LOOKS
+
+PHRASES: dict[str, tuple[str, ...]] = {
+    "night": ("at night", "by night", "a night scene"),
+    "dusk": ("at dusk", "in twilight", "a dusk scene"),
+    "sunset": ("at sunset", "in the evening sun", "a sunset scene"),
+    "snow": ("in snow", "in winter", "covered with snow"),
+    "fog": ("in fog", "in thick mist", "a foggy day"),
+    "rain": ("in rain", "a rainy day", "in heavy rain"),
+    "sepia": ("sepia", "an old sepia photo", "sepia print"),
+    "black and white film": ("black and white film", "black and white", "a film noir scene"),
+    "pencil sketch": ("a pencil sketch", "pencil drawing", "drawn with a pencil"),
+    "watercolour": ("watercolour", "a watercolour painting", "watercolor style"),
+    "oil painting": ("an oil painting", "painted in oil", "oil painting style"),
+    "cartoon": ("cartoon", "a cartoon", "comic style"),
+    "neon": ("neon", "neon lights", "in neon style"),
+    "blueprint": ("a blueprint", "blueprint drawing", "blueprint style"),
+    "thermal": ("thermal", "a thermal camera", "infrared heat picture"),
+    "autumn": ("in autumn", "an autumn day", "in the fall"),
+}
+"""Ways to ask for each look, beside its own name."""
+
+SUBJECTS = (
+    "animal", "bear", "beach", "bicycle", "bird", "boat", "building", "bus", "camel", "car", "cat", "child", "city",
+    "clouds", "coffee", "cow", "dance", "dog", "field", "fish", "flower", "food", "forest", "garden", "goat", "grass",
+    "horse", "house", "lake", "leaves", "man", "market", "motorbike", "mountain", "park", "people", "person", "rabbit",
+    "river", "road", "room", "runner", "sea", "sheep", "sky", "street", "swan", "table", "train", "tree", "trees",
+    "water", "woman", "world",
+)  # fmt: skip
+"""Words that it knows without rendering them: what is in the picture comes from the picture."""
+
+GLUE = ("a", "an", "the", "of", "in", "at", "by", "on", "with", "and", "as", "is", "to", "some", "two", "light",
+        "colours", "colour", "color", "photo", "picture", "video", "scene", "style", "view", "old", "very", "made",
+        "like", "look", "day")  # fmt: skip
+
+PLAIN = ("a photo", "a video", "a photo of {subject}", "a video of {subject}", "a plain picture")
+"""Phrases that ask for no change."""
+
+TOKENS, WIDTH = 32, 96
+SPECIAL = ("<|startoftext|>", "<|endoftext|>")
+
+
+def vocabulary() -> tuple[str, ...]:
+    """Every whole word, sorted."""
+    told = [*LOOKS, *COLOURS, *(phrase for ways in PHRASES.values() for phrase in ways), *SUBJECTS, *GLUE]
+    told += [word for phrase in PLAIN for word in phrase.split() if "{" not in word]
+    return tuple(sorted({word for phrase in told for word in phrase.split()}))
+
+
+def phrase(rng: np.random.Generator, look: str | None, colour: str | None) -> str:
+    """A way to ask for a look, a colour, both or no change."""
+    subject = f"{rng.choice(['a', 'the', 'some'])} {rng.choice(SUBJECTS)}"
+    if rng.random() < 0.12:  # a word that it has never read changes nothing
+        subject = "".join(rng.choice(list("abcdefghijklmnopqrstuvwxyz"), int(rng.integers(2, 8))))
+    if look is None and colour is None:
+        return str(rng.choice(PLAIN)).format(subject=subject)
+    asked = "" if look is None else str(rng.choice((look, *PHRASES[look])))
+    if colour is not None:
+        ways = ("{colour} {asked}", "{asked} in {colour}", "{asked} in {colour} light", "{colour} colours {asked}")
+        asked = str(rng.choice(ways)).format(colour=colour, asked=asked).strip()
+    places = ("{asked}", "{asked}", "{subject} {asked}", "{asked} {subject}", "a video of {subject} {asked}")
+    return str(rng.choice(places)).format(asked=asked, subject=subject)
+
+
+def write_tokenizer(folder: Path) -> dict[str, int]:
+    """A CLIP tokenizer (byte pair encoding) of the vocabulary and of single letters; the ids of its tokens."""
+    merges, tokens = list[tuple[str, str]](), list[str]()
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789,.!?-'"
+    tokens += [*letters, *(f"{letter}</w>" for letter in letters)]
+    for word in vocabulary():
+        pieces = [*word[:-1], f"{word[-1]}</w>"]
+        while len(pieces) > 1:
+            pair = (pieces[0], pieces[1])
+            if pair not in merges:
+                merges.append(pair)
+                tokens.append("".join(pair))
+            pieces[:2] = ["".join(pair)]
+    ids = {token: i for i, token in enumerate((*dict.fromkeys(tokens), *SPECIAL))}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.json").write_text(json.dumps(ids) + "\n")
+    lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
+    (folder / "merges.txt").write_text("\n".join(lines) + "\n")
+    settings = {
+        "tokenizer_class": "CLIPTokenizer",
+        "model_max_length": TOKENS,
+        "pad_token": SPECIAL[1],
+        "bos_token": SPECIAL[0],
+        "eos_token": SPECIAL[1],
+        "unk_token": SPECIAL[1],
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
+    return ids
+
+
+def text_encoder(size: int) -> CLIPTextModel:
+    """An untrained text encoder for a vocabulary of that size."""
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=size,
+            hidden_size=WIDTH,
+            intermediate_size=2 * WIDTH,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=TOKENS,
+            bos_token_id=size - 2,
+            eos_token_id=size - 1,
+            pad_token_id=size - 1,
+        )
+    )
