@@ -78,7 +78,7 @@ class Deblurring:
         """With the shutter that explains the windows best, where the prior needs one and none was given."""
         if "shutter" not in prior_of(self.config).takes or self.config.shutter is not None:
             return self
-        found = [360 * estimate_shutter(frames) for frames in windows if len(frames) > 2]
+        found = [360 * estimate_shutter(frames) for frames in windows]
         shutter = max(found, default=0.0)
         shutter = 0.0 if shutter <= SHARP_DEGREES else shutter
         log.info("shutter: %g degrees, measured", shutter)

@@ -18,8 +18,8 @@ from vrestore.flow import Between, between, flow_pair
 from vrestore.prior import Conditioning, Prior, PriorFacts
 from vrestore.priors.embedded import EmbeddedPrior
 from vrestore.priors.motion import aligned_between, motion_of_between
-from vrestore.sampling import Ladder, bridge_ladder
-from vrestore.shapes import Frame, Frames, Latents, Times, Windows
+from vrestore.priors.networkless import CALL_BYTES, FACTOR, NetworklessPrior
+from vrestore.shapes import Frame, Frames, Latents
 
 TRUST = 0.5
 """How far flow is believed where both frames agree: 1 is wholly, 0 gives the network the whole picture. On six real
@@ -38,7 +38,6 @@ REACH = 4
 """Part of the picture's shorter side over which an overlay's surroundings reach, to each side."""
 MOSTLY = 0.5
 """Share of the surroundings that moves around an overlay."""
-FACTOR = 8
 
 
 @runtime_checkable
@@ -146,7 +145,7 @@ class InterpolationPrior(EmbeddedPrior):
         return trusted(network, blend, agreement)
 
 
-class FlowPrior:
+class FlowPrior(NetworklessPrior):
     """No network: what flow makes of two frames is the answer."""
 
     facts = PriorFacts(
@@ -159,36 +158,18 @@ class FlowPrior:
         temporal_factor=1,
         size_multiple=FACTOR,
         conditionings=frozenset({"degraded_latents"}),
-        call_bytes=64,
+        call_bytes=CALL_BYTES,
         frame_bytes=13_000,  # measured: 10,500 for motion, warping and mixing, and 1,500 for the frames
     )
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
 
     @classmethod
     def from_pretrained(cls, folder: Path | None, device: torch.device, dtype: torch.dtype) -> "FlowPrior":
         """There is nothing to load."""
         return cls(device)
 
-    def ladder(self, steps: int) -> Ladder:
-        """A straight line, along which nothing moves."""
-        return bridge_ladder(steps)
-
-    def encode(self, frames: Frames) -> Latents:
-        """Nothing: latents of zeros."""
-        height, width = frames.shape[-2:]
-        return torch.zeros(len(frames), 1, height // FACTOR, width // FACTOR, device=self.device)
-
     def decode(self, latents: Latents, conditioning: Conditioning) -> Frames:
         """What flow has made."""
         return conditioning["degraded"].float()
-
-    def surroundings(
-        self, before: Conditioning | None, here: Conditioning, after: Conditioning | None
-    ) -> dict[str, Tensor]:
-        """Nothing."""
-        return {}
 
     def conditions(self, frames: Iterable[Frame]) -> Iterator[dict[str, Tensor]]:
         """Of each frame ``degraded``, itself, and ``degraded_latents``."""
@@ -198,7 +179,3 @@ class FlowPrior:
     def between(self, made: Between) -> dict[str, Tensor]:
         """``degraded``, what flow makes, and ``degraded_latents``."""
         return {"degraded": made.blend[0], "degraded_latents": self.encode(made.blend)[0]}
-
-    def predict(self, latents: Windows, times: Times, conditioning: Conditioning, attend: object = None) -> Windows:
-        """The latents as they are."""
-        return latents

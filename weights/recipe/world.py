@@ -16,10 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vrestore.exposure import GAMMA
 from vrestore.weights.recipe.textures import TextureBank
 
-GAMMA = 2.2
-"""Of the pictures' code values: exposure adds up light."""
 WIRES = 0.15
 """Share of shapes that are thin: wires, poles, branches."""
 HIGHLIGHTS = 0.25
