@@ -184,7 +184,7 @@ def thermal(picture: Picture, rng: np.random.Generator, moment: int) -> Picture:
     """Brightness as heat: black, blue, red, yellow, white."""
     heat = cv2.GaussianBlur(_luma(picture), (0, 0), 1.5).clip(0, 1)
     painted = cv2.applyColorMap((heat * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
-    return np.asarray(painted[..., ::-1], np.float32) / 255
+    return np.asarray(painted[..., ::-1] / 255, np.float32)
 
 
 def autumn(picture: Picture, rng: np.random.Generator, moment: int) -> Picture:
