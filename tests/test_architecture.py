@@ -19,7 +19,8 @@ LEVELS = {
     1: "plan plan.* video video.* degradation weights weights.registry metrics temporal clock padding report settings "
     "timeline",
     2: "noise sampling guidance flow gather exposure propagation prior prior_options conditioning device memory",
-    3: "executor store checkpoint priors priors.* attention controls task zero_shot shutter",
+    3: "executor store checkpoint priors priors.* attention attention_bank attention_layers controls task zero_shot "
+    "shutter",
     4: "engine engine.* job walk entries retime",
     5: "tasks tasks.*",
     6: "__init__ batch batch.* comparison montage preset record weights.recipe weights.recipe.*",

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -133,6 +133,25 @@ def test_memory_is_constant_and_output_streams():
             if pairs and first is None:
                 first = tick
         assert (run.store.peak, between, first) == (64, 56, 6)
+
+
+def test_steps_with_different_directives_are_no_batch():
+    plan = WindowsPlan(24, window=4, overlap=0, levels=1, order="sweep")
+    told = ["a", "a", "b", None, None, "a"]
+
+    class Told(WindowsPlan):
+        def ticks(self):
+            for steps in super().ticks():
+                yield tuple(replace(step, attend=attend) for step, attend in zip(steps, told, strict=True))
+
+    calls = []
+    run = executor(
+        Told(24, window=4, overlap=0, levels=1, order="sweep"),
+        predict=lambda steps, latents: calls.append([step.attend for step in steps]) or toy_prior(steps, latents),
+        batch=8,
+    )
+    assert torch.equal(result(run), result(executor(plan)))
+    assert calls == [["a", "a"], ["b"], [None, None], ["a"]]
 
 
 # ---- the arithmetic, against a plain one

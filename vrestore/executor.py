@@ -14,7 +14,8 @@ from vrestore.shapes import Latent
 from vrestore.store import RamStore, Store
 
 Predict = Callable[[Sequence[Step], Sequence[Tensor]], Sequence[Tensor]]
-"""Predictions of the clean latents, (W, C, h', w') each, for independent steps and their latents, all of one shape."""
+"""Predictions of the clean latents, (W, C, h', w') each, for independent steps and their latents, all of one shape and
+with one directive to the prior's attention."""
 Start = Callable[[int], Tensor]
 """Latent (C, h, w) of a frame at the level at which the plan starts it."""
 Solver = Callable[[int, Tensor, Tensor, int, int], Tensor]
@@ -59,7 +60,7 @@ class Executor:
 
     Args:
         plan: validated here, before anything is asked of the prior.
-        predict: called with at most ``batch`` consecutive steps of a tick, all of one shape.
+        predict: called with at most ``batch`` consecutive steps of a tick, all of one shape and one directive.
         start: asked once for each frame, when it is first needed.
         solver: moves a frame; the caller binds ladder and noise.
         store: where latents are held, emptied first; memory if not given.
@@ -142,7 +143,7 @@ class Executor:
         calls = tuple(step for step in steps if is_call(step, self.plan))
         for n in (n for step in steps if step not in calls for n in step.frames.tolist()):
             self._latent(n)
-        for group in _batches(calls, self._shape, self.batch):
+        for group in _batches(calls, self.batch):
             latents = [self._gather(step) for step in group]
             predictions = self._predict(group, latents)
             if len(predictions) != len(group):
@@ -155,10 +156,6 @@ class Executor:
                     )
                 self._add(step, prediction.to(latent.device, torch.float32), sums)
         return sums
-
-    def _shape(self, step: Step) -> tuple[int, ...]:
-        tile = step.tile
-        return (len(step.frames),) if tile is None else (len(step.frames), len(tile.weight_y), len(tile.weight_x))
 
     def _gather(self, step: Step) -> Tensor:
         """Latents of a step, (W, C, h', w')."""
@@ -257,13 +254,18 @@ class Executor:
         }
 
 
-def _batches(
-    steps: tuple[Step, ...], shape: Callable[[Step], tuple[int, ...]], batch: int
-) -> Iterator[tuple[Step, ...]]:
-    """Runs of at most ``batch`` consecutive steps of one shape; in order, so that sums are added up in order."""
+def _kind(step: Step) -> tuple[Any, ...]:
+    """Steps that may be one call agree in this: shape, and what they tell the prior's attention."""
+    tile = step.tile
+    size = () if tile is None else (len(tile.weight_y), len(tile.weight_x))
+    return (len(step.frames), *size, step.attend)
+
+
+def _batches(steps: tuple[Step, ...], batch: int) -> Iterator[tuple[Step, ...]]:
+    """Runs of at most ``batch`` consecutive steps of one kind; in order, so that sums are added up in order."""
     group: list[Step] = []
     for step in steps:
-        if group and (len(group) == batch or shape(step) != shape(group[0])):
+        if group and (len(group) == batch or _kind(step) != _kind(group[0])):
             yield tuple(group)
             group = []
         group.append(step)

@@ -52,6 +52,20 @@ def noise(seed: int, frame: int, level: int, shape: tuple[int, int, int], origin
     return torch.from_numpy(normal.reshape(4 * fours, height, width)[:channels].copy())
 
 
+def chosen(seed: int, frame: int, level: int, layer: int, tokens: int, count: int) -> np.ndarray:
+    """Some of a frame's tokens, drawn without repeats: int64 (count,), ascending.
+
+    Args:
+        seed, frame, level: as in `noise`, which draws other numbers.
+        layer: of the network, 0 to 65535.
+        tokens: how many there are.
+        count: how many are wanted, at most ``tokens``.
+    """
+    counter = (np.arange(tokens, dtype=np.uint64), _MASK, np.uint64(frame), np.uint64(level << 16 | layer))
+    words = philox(tuple(np.broadcast_arrays(*counter)), (seed & 0xFFFFFFFF, seed >> 32))[0]
+    return np.sort(np.argsort(words, kind="stable")[:count])
+
+
 def philox(counter: tuple[np.ndarray, ...], key: tuple[int, int]) -> tuple[np.ndarray, ...]:
     """Philox4x32-10: four random words for each counter.
 
