@@ -10,10 +10,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-import torch
-
 from vrestore.engine import run, stream
 from vrestore.errors import ConfigError
+from vrestore.luma import psnr_y
 from vrestore.report import RunOptions, RunResult
 from vrestore.shapes import Frame, OutputFrame
 from vrestore.task import TaskConfig
@@ -105,10 +104,7 @@ class Interpolation:
 
     def consistency_db(self, output: OutputFrame, source: Frame) -> float:
         """PSNR-Y in dB against the source frame, or against what flow makes of two."""
-        weights = source.new_tensor([65.481, 128.553, 24.966]) / 255  # BT.601 luma, as benchmarks have it
-        rounded = [(frame.clamp(0, 1) * 255).round() / 255 for frame in (output, source)]
-        error = torch.einsum("c,chw->hw", weights, rounded[0] - rounded[1]).square().mean()
-        return float(-10 * torch.log10(error.clamp(min=1e-10)))
+        return psnr_y(output, source)
 
 
 def interpolate(

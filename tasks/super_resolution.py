@@ -10,13 +10,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-import torch
 import torch.nn.functional as F
 
 from vrestore.degradation import Resize
 from vrestore.engine import run, stream
 from vrestore.errors import ConfigError
 from vrestore.guidance import project
+from vrestore.luma import psnr_y
 from vrestore.prior_options import PriorOptions
 from vrestore.report import RunOptions, RunResult
 from vrestore.shapes import Frame, OutputFrame
@@ -112,10 +112,7 @@ class SuperResolution:
     def consistency_db(self, output: OutputFrame, source: Frame) -> float:
         """PSNR-Y in dB of the output reduced again, bicubically, against the source."""
         small, large = _sizes(source, output)
-        weights = source.new_tensor([65.481, 128.553, 24.966]) / 255  # BT.601 luma, as benchmarks have it
-        rounded = [(f.clamp(0, 1) * 255).round() / 255 for f in (_resize(large, small).apply(output), source)]
-        error = torch.einsum("c,chw->hw", weights, rounded[0] - rounded[1]).square().mean()
-        return float(-10 * torch.log10(error.clamp(min=1e-10)))
+        return psnr_y(_resize(large, small).apply(output), source)
 
 
 def super_resolve(

@@ -9,9 +9,13 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from vrestore.luma import psnr_y
 from vrestore.priors.embedded_nets import align
 from vrestore.weights.recipe.batch import Batch
 from vrestore.weights.recipe.train import Restorer
+
+BORDER = 8
+"""Pixels at each side that do not count."""
 
 
 def load_sequences(folder: Path, frames: int, size: tuple[int, int]) -> dict[str, Tensor]:
@@ -24,15 +28,6 @@ def load_sequences(folder: Path, frames: int, size: tuple[int, int]) -> dict[str
         crops = np.stack([p[y : y + size[0], x : x + size[1]] for p in pictures])
         found[sub.name] = rearrange(torch.from_numpy(crops), "t h w c -> t c h w").float() / 255
     return found
-
-
-def psnr_y(a: Tensor, b: Tensor, border: int = 8) -> float:
-    """Mean over frames of the PSNR of BT.601 luma in dB, frames (t, 3, h, w) in [0, 1], 8-bit rounded first;
-    at most 100."""
-    weights = torch.tensor([65.481, 128.553, 24.966]) / 255
-    luma = [torch.einsum("c,tchw->thw", weights, (x.clamp(0, 1) * 255).round() / 255) for x in (a, b)]
-    error = (luma[0] - luma[1])[:, border:-border, border:-border].square().mean((1, 2))
-    return float((-10 * torch.log10(error.clamp(min=1e-10))).mean())
 
 
 @torch.no_grad()
@@ -59,7 +54,7 @@ def judge(model: Restorer, tests: Mapping[str, Sequence[tuple[Batch, Tensor]]]) 
         pairs = []
         for batch, start in cases:
             truth = batch.sharp[:, [i for i in range(batch.sharp.shape[1]) if i not in batch.keys]].flatten(0, 1)
-            pairs.append((psnr_y(restore(model, batch.to(device)).cpu(), truth), psnr_y(start, truth)))
+            pairs.append((psnr_y(restore(model, batch.to(device)).cpu(), truth, BORDER), psnr_y(start, truth, BORDER)))
         ours, before = np.mean(pairs, axis=0)
         worst = min(a - b for a, b in pairs)
         lines.append(f"{name} {ours:.2f} dB ({ours - before:+.2f}, worst {worst:+.2f})")
