@@ -174,7 +174,14 @@ class Ledger:
         return tuple(range(first, self.handed_out))
 
     def _release(self) -> tuple[int, ...]:
-        due = [n for n, tick in self.final.items() if n < self.handed_out and tick + self.plan.keep <= self.tick]
+        over, trail = self.handed_out == self.plan.frames, getattr(self.plan, "trail", None)
+        due = [
+            n
+            for n, tick in self.final.items()
+            if n < self.handed_out
+            and tick + self.plan.keep <= self.tick
+            and (over or trail is None or self.handed_out - n > trail(n))
+        ]
         for n in due:
             del self.final[n], self.level[n]
         return tuple(due)

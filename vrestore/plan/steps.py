@@ -105,6 +105,15 @@ class Plan(Protocol):
         ...
 
 
+@runtime_checkable
+class Trails(Plan, Protocol):
+    """A plan that says for each frame how long it is needed: an optional part of the protocol, beside ``keep``."""
+
+    def trail(self, frame: int) -> int:
+        """A final frame is held until the one ``trail`` places after it has been handed out, or the last one has."""
+        ...
+
+
 def is_call(step: Step, plan: Plan) -> bool:
     """Whether the prior is asked; a step of given frames alone only brings them up, to be handed out in their turn."""
     moves = bool(step.weight.any()) or step.attend is not None
