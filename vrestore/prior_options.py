@@ -23,9 +23,11 @@ class PriorOptions:
         "Share of the noise ladder that is walked, above 0 to 1: 1 starts from noise, less from the degraded picture "
         "and noise; left out: the prior's own.",
     ] = None
-    controlnet: Annotated[str | None, "Folder of a ControlNet (or hf:owner/name@revision), for Stable Diffusion."] = (
-        None
-    )
+    controlnet: Annotated[
+        str | None,
+        "Folder of a ControlNet (or hf:owner/name@revision), for Stable Diffusion; to edit, one for all controls, one "
+        "for each, separated by commas, or none.",
+    ] = None
     control_scale: Annotated[float | None, "Weight of the ControlNet, 0 or more; left out: 1."] = None
     warp: Annotated[
         Literal["trained", "exact"] | None,
@@ -58,12 +60,45 @@ class PriorOptions:
 
     def given(self) -> dict[str, object]:
         """The options that are not left to the prior."""
-        names = [one.name for one in fields(PriorOptions) if one.name != "download"]
+        names = [one.name for one in fields(_kind(self)) if one.name != "download"]
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditOptions(PriorOptions):
+    """What a prior for editing may be told besides. A head with this mix-in gets such a prior."""
+
+    control_weights: Annotated[
+        tuple[float, ...] | None, "Weight of each control, 0 or more, in their order; left out: 1 each."
+    ] = None
+    motion_adapter: Annotated[
+        str | None,
+        "Folder of a motion adapter of AnimateDiff (or hf:owner/name@revision), or none; left out: the one in the "
+        "prior's folder, if there is one.",
+    ] = None
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a value outside its range."""
+        super().__post_init__()
+        for weight in self.control_weights or ():
+            if not 0 <= weight < float("inf"):
+                raise ConfigError(f"control_weights holds {weight}; give 0 or more for each control")
 
 
 def options_of(config: object) -> PriorOptions:
     """The part of a head's config that is for its prior; nothing if it has none."""
     if not isinstance(config, PriorOptions):
         return PriorOptions()
-    return PriorOptions(**{one.name: getattr(config, one.name) for one in fields(PriorOptions)})
+    kind = _kind(config)
+    return kind(**{one.name: getattr(config, one.name) for one in fields(kind)})
+
+
+def edit_options(options: PriorOptions) -> EditOptions:
+    """The same options for a prior for editing; what they do not hold is left to it."""
+    if isinstance(options, EditOptions):
+        return options
+    return EditOptions(**{one.name: getattr(options, one.name) for one in fields(PriorOptions)})
+
+
+def _kind(options: PriorOptions) -> type[PriorOptions]:
+    return EditOptions if isinstance(options, EditOptions) else PriorOptions

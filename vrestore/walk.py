@@ -136,7 +136,10 @@ class ShotWalk:
         if tile is None:
             return conditioning
         base = conditioning["degraded_latents"].shape[-1]
-        return {name: _part(value, value.shape[-1] // base, tile) for name, value in conditioning.items()}
+        return {  # what is no picture, such as a text, belongs to every part
+            name: _part(value, value.shape[-1] // base, tile) if value.ndim == 3 else value
+            for name, value in conditioning.items()
+        }
 
     def _solve(self, position: int, z: Latent, x0: Latent, level: int, to: int) -> Latent:
         if self._pull and to > 0:  # the last step is left free: the projection of `finish` has the last word

@@ -141,3 +141,64 @@ def tiny_control(tmp_path_factory):
     save_scheduler(folder / "scheduler", **pndm | {"beta_start": 0.00085, "beta_end": 0.012})
     save_index(folder, "StableDiffusionControlNetImg2ImgPipeline", controlnet=["diffusers", "ControlNetModel"])
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_motion(tmp_path_factory):
+    """A motion adapter for the network of `tiny_control`."""
+    import torch
+    from diffusers import MotionAdapter
+
+    folder = tmp_path_factory.mktemp("priors") / "tiny-motion"
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        adapter = MotionAdapter(
+            block_out_channels=(8, 16), motion_layers_per_block=1, motion_num_attention_heads=2,
+            motion_norm_num_groups=4, motion_max_seq_length=8,
+        )  # fmt: skip
+        for name, parameter in adapter.named_parameters():  # it starts without any effect
+            if "proj_out" in name:
+                torch.nn.init.normal_(parameter, std=0.3)
+    adapter.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_animated(tiny_control, tiny_motion, tmp_path_factory):
+    """SD 1.5 with a ControlNet and a motion adapter in one folder, as an AnimateDiff pipeline saves them."""
+    import shutil
+
+    folder = tmp_path_factory.mktemp("priors") / "tiny-animated"
+    shutil.copytree(tiny_control, folder)
+    shutil.copytree(tiny_motion, folder / "motion_adapter")
+    save_index(folder, "AnimateDiffVideoToVideoControlNetPipeline")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_deep(tiny_control, tmp_path_factory):
+    """The layout of the embedded prior for editing: an AutoencoderDC that lies beside, shared with others."""
+    import shutil
+
+    import torch
+    from diffusers import AutoencoderDC, ControlNetModel, UNet2DConditionModel
+
+    root = tmp_path_factory.mktemp("priors")
+    folder = root / "tiny-deep"
+    shutil.copytree(tiny_control, folder, ignore=shutil.ignore_patterns("vae", "unet", "controlnet"))
+    with torch.random.fork_rng():
+        torch.manual_seed(6)
+        AutoencoderDC(
+            latent_channels=8, attention_head_dim=4, encoder_block_types="ResBlock", decoder_block_types="ResBlock",
+            encoder_block_out_channels=(8, 8, 8, 16), decoder_block_out_channels=(8, 8, 8, 16),
+            encoder_layers_per_block=(1, 1, 1, 1), decoder_layers_per_block=(1, 1, 1, 1),
+            encoder_qkv_multiscales=((), (), (), ()), decoder_qkv_multiscales=((), (), (), ()), scaling_factor=0.41,
+        ).save_pretrained(root / "autoencoder")  # fmt: skip
+        unet = UNet2DConditionModel.from_config(
+            {**UNet2DConditionModel.load_config(tiny_control / "unet"), "in_channels": 8, "out_channels": 8}
+        )
+        unet.save_pretrained(folder / "unet")
+        control = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(4, 8, 8, 16))
+        awake(control).save_pretrained(folder / "controlnet")
+    save_index(folder, "StableDiffusionControlNetPipeline", _shared={"vae": "../autoencoder"})
+    return folder

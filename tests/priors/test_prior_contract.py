@@ -28,6 +28,7 @@ TINY = {
     "StableDiffusionUpscalePipeline": "tiny_upscaler",
     "StableVSRPipeline": "tiny_stablevsr",
     "StableDiffusionControlNetImg2ImgPipeline": "tiny_control",
+    "AnimateDiffVideoToVideoControlNetPipeline": "tiny_animated",
 }
 """A fixture for every adapter."""
 

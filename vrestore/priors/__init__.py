@@ -12,13 +12,17 @@ import torch
 
 from vrestore.errors import ConfigError, PriorError
 from vrestore.prior import Prior, PriorFacts
-from vrestore.prior_options import PriorOptions, options_of
+from vrestore.prior_options import EditOptions, PriorOptions, options_of
 from vrestore.task import TaskConfig
 from vrestore.weights import EMBEDDED, locate
 
 log = logging.getLogger(__name__)
 
 STABLE_VSR = "StableVSRPipeline"
+ANIMATED = (
+    "AnimateDiffPipeline", "AnimateDiffControlNetPipeline", "AnimateDiffVideoToVideoPipeline",
+    "AnimateDiffVideoToVideoControlNetPipeline",
+)  # fmt: skip
 FAMILIES = {
     "EmbeddedPrior": "vrestore.priors.embedded",
     "InterpolationPrior": "vrestore.priors.interpolation",
@@ -28,8 +32,15 @@ FAMILIES = {
     "StableDiffusionImg2ImgPipeline": "vrestore.priors.control_tile:ControlTilePrior",
     "StableDiffusionControlNetPipeline": "vrestore.priors.control_tile:ControlTilePrior",
     "StableDiffusionControlNetImg2ImgPipeline": "vrestore.priors.control_tile:ControlTilePrior",
+    **dict.fromkeys(ANIMATED, "vrestore.priors.editing:EditPrior"),
 }
 """Module of the adapter for every `_class_name` of a `model_index.json`, and the adapter's name where it differs."""
+EDITING = {
+    family: "vrestore.priors.editing:EditPrior"
+    for family, adapter in FAMILIES.items()
+    if adapter.endswith("ControlTilePrior")
+}
+"""Adapters of families that have another one for a head that edits."""
 WITHOUT_WEIGHTS = {
     "flow": "vrestore.priors.interpolation:FlowPrior",
     "exposure": "vrestore.priors.exposure:ExposurePrior",
@@ -131,12 +142,16 @@ def _found(name: str, options: PriorOptions) -> PriorSource:
         family = str(content["_class_name"])
     except (ValueError, KeyError, TypeError) as error:
         raise PriorError(f"{index} does not name a class; it must be a folder in diffusers' layout") from error
+    edits = isinstance(options, EditOptions)
     if family not in FAMILIES:
         raise PriorError(f"{folder} holds a {family}, which is not supported; supported are {', '.join(FAMILIES)}")
-    if family.startswith("StableDiffusion") and "controlnet" in content and _sees_source(folder):
+    if not edits and family.startswith("StableDiffusion") and "controlnet" in content and _sees_source(folder):
         family = STABLE_VSR  # its authors' pipeline has gone by several names; the UNet tells
-    module, _, attribute = FAMILIES[family].partition(":")
-    return PriorSource(folder, getattr(import_module(module), attribute or family), options)
+    module, _, attribute = ((EDITING.get(family) if edits else None) or FAMILIES[family]).partition(":")
+    adapter = getattr(import_module(module), attribute or family)
+    if edits and not hasattr(adapter, "embed"):
+        raise PriorError(f"the prior {name} takes no text, so it cannot edit; name one of the Stable Diffusion family")
+    return PriorSource(folder, adapter, options)
 
 
 def _folder(name: str, options: PriorOptions) -> Path:

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+from diffusers import ControlNetModel, UNet2DConditionModel, UNetMotionModel
 from torch import Tensor
 
 from vrestore.errors import PriorError
 from vrestore.guidance import classifier_free
 from vrestore.prior import Conditioning, PriorFacts
 from vrestore.prior_options import PriorOptions
-from vrestore.priors.folder import NETWORK, TEXT, load_network, read_json, weights_of
+from vrestore.priors.autoencoder import Autoencoder, autoencoder_shape, load_autoencoder
+from vrestore.priors.folder import NETWORK, TEXT, load_network, part_folder, read_json, weights_of
 from vrestore.priors.schedule import Schedule, read_schedule
 from vrestore.priors.text import Embedding, embeddings
 from vrestore.sampling import Ladder
@@ -31,8 +32,8 @@ to every place from every other."""
 class Parts:
     """A prior's networks and what belongs to them."""
 
-    vae: AutoencoderKL
-    unet: UNet2DConditionModel
+    vae: Autoencoder
+    unet: UNet2DConditionModel | UNetMotionModel
     schedule: Schedule
     prompts: tuple[Embedding, ...]
     """The prompt, and what guidance leads away from; the latter only where it changes anything."""
@@ -57,23 +58,19 @@ class StablePrior:
         self._parts, self._options = parts, options
         self._scale = options.guidance_scale or self.guidance
         self._strength = options.strength or self.usual_strength
-        self._shift = float(parts.vae.config.scaling_factor)
-        parts.vae.to(device=device)
+        parts.vae.network.to(device=device)
+        parts.vae.tile(AUTOENCODER_TILE)
         parts.unet.to(device=device)
         if parts.controlnet is not None:
             parts.controlnet.to(device=device)
         self._prompts = [prompt.to(device, parts.unet.dtype) for prompt in parts.prompts]
-        parts.vae.enable_tiling()
-        parts.vae.tile_sample_min_size = AUTOENCODER_TILE
-        parts.vae.tile_latent_min_size = AUTOENCODER_TILE // facts.spatial_factor
 
     @classmethod
     def facts_of(cls, folder: Path, options: PriorOptions) -> PriorFacts:
         """From the settings in a folder, without its weights. PriorError for a part that is missing."""
-        vae, unet = (read_json(folder / part / "config.json") for part in ("vae", "unet"))
-        factor = 2 ** (len(vae["block_out_channels"]) - 1)
+        channels, factor = autoencoder_shape(part_folder(folder, "vae"))
+        unet = read_json(part_folder(folder, "unet") / "config.json")
         strength = options.strength or cls.usual_strength
-        channels = int(vae.get("latent_channels", 4))
         if unet.get("in_channels", 4) != channels + cls.beside:
             raise PriorError(
                 f"the UNet in {folder} takes {unet.get('in_channels', 4)} channels, not {channels + cls.beside} as in "
@@ -87,7 +84,7 @@ class StablePrior:
             temporal_factor=1,
             size_multiple=factor * 2 ** (len(unet["block_out_channels"]) - 1),
             frame_tile=AUTOENCODER_TILE // factor,
-            most_steps=read_schedule(folder / "scheduler").most_steps(strength),
+            most_steps=read_schedule(part_folder(folder, "scheduler")).most_steps(strength),
         )
 
     @classmethod
@@ -98,27 +95,31 @@ class StablePrior:
     @classmethod
     def weights_of(cls, folder: Path, options: PriorOptions) -> list[Path]:
         """The files of weights that are read. PriorError for a part that is missing."""
-        networks = [path for part in ("vae", "unet") for path in weights_of(folder / part, NETWORK)]
-        return [*networks, *weights_of(folder / "text_encoder", TEXT)]
+        networks = [path for part in ("vae", "unet") for path in weights_of(part_folder(folder, part), NETWORK)]
+        return [*networks, *weights_of(part_folder(folder, "text_encoder"), TEXT)]
 
     @classmethod
     def from_pretrained(
         cls, folder: Path, device: torch.device, dtype: torch.dtype, options: PriorOptions
     ) -> "StablePrior":
-        """Load a folder; PriorError if a part is not there or does not fit. Never downloads.
-
-        The autoencoder stays in float32: in float16 it overflows, and in bfloat16 it has fewer levels than a picture.
-        """
+        """Load a folder; PriorError if a part is not there or does not fit. Never downloads."""
         facts = cls.facts_of(folder, options)
-        parts = Parts(
-            vae=load_network(AutoencoderKL, folder / "vae", torch.float32),
-            unet=load_network(UNet2DConditionModel, folder / "unet", dtype),
-            schedule=read_schedule(folder / "scheduler"),
+        return cls(facts, cls._parts_of(folder, options, dtype), options, device)
+
+    @classmethod
+    def _parts_of(cls, folder: Path, options: PriorOptions, dtype: torch.dtype) -> Parts:
+        return Parts(
+            vae=load_autoencoder(part_folder(folder, "vae")),
+            unet=cls._unet(folder, options, dtype),
+            schedule=read_schedule(part_folder(folder, "scheduler")),
             prompts=tuple(embeddings(folder, cls._texts(options))),
             controlnet=cls._controlnet(folder, options, dtype),
             low=cls._low(folder),
         )
-        return cls(facts, parts, options, device)
+
+    @classmethod
+    def _unet(cls, folder: Path, options: PriorOptions, dtype: torch.dtype) -> UNet2DConditionModel | UNetMotionModel:
+        return load_network(UNet2DConditionModel, part_folder(folder, "unet"), dtype)
 
     @classmethod
     def _texts(cls, options: PriorOptions) -> list[str]:
@@ -141,13 +142,12 @@ class StablePrior:
     def encode(self, frames: Frames) -> Latents:
         """Frames in [0, 1] to latents, the likeliest ones, one by one."""
         with torch.inference_mode():
-            parts = [self._parts.vae.encode(self._picture(frame[None])).latent_dist.mode() for frame in frames]
-            return torch.cat(parts) * self._shift
+            return self._parts.vae.encode(self._picture(frames))
 
     def decode(self, latents: Latents, conditioning: Conditioning) -> Frames:
         """Latents to frames, not clamped, one by one; the conditioning has no say."""
         with torch.inference_mode():
-            return torch.cat([self._rgb(latent[None]) for latent in latents]) / 2 + 0.5
+            return self._rgb(latents) / 2 + 0.5
 
     def conditions(self, frames: Iterable[Frame]) -> Iterator[dict[str, Tensor]]:
         """Of each frame of a shot ``degraded`` (3, H, W) and ``degraded_latents`` (C, h, w)."""
@@ -210,8 +210,7 @@ class StablePrior:
 
     def _rgb(self, latents: Latents) -> Frames:
         """Pictures in [-1, 1], about."""
-        pictures: Tensor = self._parts.vae.decode(latents.to(self.device).float() / self._shift, return_dict=False)[0]
-        return pictures
+        return self._parts.vae.decode(latents.to(self.device).float())
 
     def _picture(self, frames: Frames) -> Frames:
         return frames.to(self.device, torch.float32) * 2 - 1

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from vrestore.errors import PriorError
-from vrestore.priors.folder import ADVICE, load_text
+from vrestore.priors.folder import ADVICE, load_text, part_folder
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +36,8 @@ def embeddings(folder: Path, prompts: Sequence[str]) -> list[Embedding]:
     ``folder`` holds ``tokenizer`` and ``text_encoder``. The encoder is let go afterwards: a run has one prompt. What of
     a prompt is beyond the encoder's length is left out, with a warning.
     """
-    tokenizer = load_tokenizer(folder / "tokenizer")
-    encoder = load_text(CLIPTextModel, folder / "text_encoder")
+    tokenizer = load_tokenizer(part_folder(folder, "tokenizer"))
+    encoder = load_text(CLIPTextModel, part_folder(folder, "text_encoder"))
     most = min(int(tokenizer.model_max_length), int(encoder.config.max_position_embeddings))
     found = []
     for prompt in prompts:

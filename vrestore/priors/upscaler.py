@@ -5,6 +5,7 @@ For folders in the layout of ``stabilityai/stable-diffusion-x4-upscaler``, diffu
 pipeline on small random networks; the published weights themselves were not run with this code.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -35,7 +36,7 @@ class UpscalerPrior(StablePrior):
     licence: ClassVar[str] = "CreativeML Open RAIL++-M (stabilityai/stable-diffusion-x4-upscaler)"
 
     def __init__(self, facts: PriorFacts, parts: Parts, options: PriorOptions, device: torch.device) -> None:
-        parts.vae.register_to_config(scaling_factor=SCALING)
+        parts = replace(parts, vae=replace(parts.vae, scale=SCALING))
         super().__init__(facts, parts, options, device)
         self._level = NOISE_LEVEL if options.noise_level is None else options.noise_level
 
