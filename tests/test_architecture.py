@@ -18,7 +18,8 @@ LEVELS = {
     0: "errors shapes",
     1: "plan plan.* video video.* degradation weights weights.registry metrics temporal clock padding report settings "
     "timeline",
-    2: "noise sampling guidance flow luma gather exposure propagation prior prior_options conditioning device memory",
+    2: "noise sampling guidance flow luma gather exposure propagation prior prior_options conditioning device memory "
+    "registration",
     3: "executor store checkpoint priors priors.* attention attention_bank attention_layers controls task zero_shot "
     "shutter",
     4: "engine engine.* job walk entries retime",

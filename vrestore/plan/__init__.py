@@ -9,6 +9,7 @@ from vrestore.plan.keyframes import KeyframesPlan
 from vrestore.plan.ledger import Ledger, Move, Outcome
 from vrestore.plan.outline import Outline, outline
 from vrestore.plan.shuffled import CutsPlan, GridsPlan
+from vrestore.plan.snippets import RefinementPlan, SnippetsPlan
 from vrestore.plan.steps import Plan, Step, Tile, is_call
 from vrestore.plan.tiles import split
 from vrestore.plan.validate import validate
@@ -29,6 +30,8 @@ __all__ = [
     "Outcome",
     "Outline",
     "Plan",
+    "RefinementPlan",
+    "SnippetsPlan",
     "Step",
     "Tile",
     "WindowsPlan",
