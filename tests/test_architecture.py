@@ -17,12 +17,12 @@ FOLDERS = {"vrestore": ROOT / "vrestore", "vrestore.tasks": ROOT / "tasks", "vre
 LEVELS = {
     0: "errors shapes",
     1: "plan plan.* video video.* degradation weights weights.registry metrics temporal clock padding report settings "
-    "timeline",
+    "timeline prompts",
     2: "noise sampling guidance flow luma gather exposure propagation prior prior_options conditioning device memory "
-    "registration",
+    "registration fusion",
     3: "executor store checkpoint priors priors.* attention attention_bank attention_layers controls task zero_shot "
     "shutter",
-    4: "engine engine.* job walk entries retime",
+    4: "engine engine.* job walk entries retime extras span tally",
     5: "tasks tasks.*",
     6: "__init__ batch batch.* comparison montage preset record weights.recipe weights.recipe.*",
     7: "cli cli_batch cli_options cli_preset cli_progress __main__",

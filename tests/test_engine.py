@@ -10,9 +10,10 @@ import torch
 from vrestore import engine
 from vrestore.checkpoint import JobFolder
 from vrestore.errors import ConfigError, DeviceError, MissingInputError, OutputError, PriorError, ResumeError
-from vrestore.job import frame_span, prepare
+from vrestore.job import prepare
 from vrestore.priors.embedded import EmbeddedPrior
 from vrestore.report import RunOptions
+from vrestore.span import frame_span
 from vrestore.tasks.super_resolution import SuperResolution
 from vrestore.video import probe
 from vrestore.video.encode import SegmentWriter
@@ -514,7 +515,7 @@ def test_a_failing_mux_leaves_no_output_and_can_be_repeated(head, film, clips, t
         raise OutputError("the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "join", failing)
+        patch.setattr(engine, "join_all", failing)
         with pytest.raises(OutputError, match="the disk is full"):
             engine.run(head(), film, tmp_path / "out.mkv")
     assert left_over(tmp_path) == ["out.mkv.vrestore"]

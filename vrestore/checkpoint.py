@@ -46,6 +46,8 @@ class JobState:
     """How far a job is: finished segments with their frames, and the place of the executor's checkpoint."""
 
     segments: list[str] = field(default_factory=list)
+    beside: list[str] = field(default_factory=list)
+    """Segments of the files beside the output."""
     frames: int = 0
     shot: int = 0
     emitted: int = 0
@@ -139,7 +141,7 @@ class JobFolder:
             raise ResumeError(f"{manifest} cannot be read ({error}); start anew, without --resume") from error
 
     def _check_complete(self) -> None:
-        files = [*self.state.segments, *([self.state.checkpoint] if self.state.checkpoint else [])]
+        files = [*self.state.segments, *self.state.beside, *([self.state.checkpoint] if self.state.checkpoint else [])]
         missing = [name for name in files if not (self.path / name).is_file()]
         if missing:
             raise ResumeError(f"{self.path} is incomplete, {missing[0]} is missing; start anew, without --resume")
@@ -165,18 +167,22 @@ class JobFolder:
         """The finished segments in order."""
         return [self.path / name for name in self.state.segments]
 
-    def save(self, segment: str, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+    def save(self, written: Sequence[Path], tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
         """Count a finished segment: write the checkpoint at its end, then `job.json`, which changes at once.
+
+        ``written``: the segment of the output, and those of the files beside it.
 
         Raises:
             OutputError: they cannot be written (a full disk).
         """
-        self.state.segments.append(segment)
+        names = [path.relative_to(self.path).as_posix() for path in written]
+        self.state.segments.append(names[0])
+        self.state.beside += names[1:]
         self.state.meta = meta
         old, self.state.checkpoint = self.state.checkpoint, f"state_{self.state.frames:08d}.safetensors"
         try:
             save_file({k: v.contiguous() for k, v in tensors.items()}, self.path / self.state.checkpoint)
-            for name in (segment, self.state.checkpoint):
+            for name in (*names, self.state.checkpoint):
                 _to_disk(self.path / name)
             self._describe()
         except (OSError, SafetensorError) as error:

@@ -11,17 +11,18 @@ from vrestore.checkpoint import JobFolder, JobState
 from vrestore.clock import Clock
 from vrestore.errors import ResumeError
 from vrestore.executor import State
+from vrestore.extras import Writers, are_there, join_all
 from vrestore.job import Job, plan_job, prepare, shrunk, warn_of_memory
 from vrestore.memory import MemoryPlan
 from vrestore.prior import Prior
 from vrestore.priors import find_prior as find_prior
 from vrestore.priors.guided import guided
-from vrestore.report import Progress, RunOptions, RunResult
-from vrestore.task import Task
-from vrestore.video import DecodedFrame, SegmentWriter, open_reader
+from vrestore.report import RunOptions, RunResult
+from vrestore.tally import Tally
+from vrestore.task import Direction, Edits, Scene, Task
+from vrestore.video import DecodedFrame, open_reader
 from vrestore.video.mux import Trim
-from vrestore.video.output import AnyEncoding, at_once, join, open_at_once, open_segment, output_bytes
-from vrestore.video.pictures import PictureSegment
+from vrestore.video.output import at_once, output_bytes
 from vrestore.video.y4m import local_input
 from vrestore.walk import Restored, ShotWalk
 
@@ -43,10 +44,10 @@ def stream(task: Task, input: Path | str, options: RunOptions | None = None) -> 
     with local_input(input, None) as path:
         job = prepare(task, path, None, options or RunOptions())
         warn_of_memory(job)
-        yield from _in_order(job, _Tally(job, Clock(), RunOptions()))
+        yield from _in_order(job, Tally(job, Clock(), RunOptions()))
 
 
-def _in_order(job: Job, tally: "_Tally") -> Iterator[Restored]:
+def _in_order(job: Job, tally: Tally) -> Iterator[Restored]:
     """Restored frames, each once; where memory runs out, those that are left with a smaller plan."""
     given = 0
     while True:
@@ -59,7 +60,7 @@ def _in_order(job: Job, tally: "_Tally") -> Iterator[Restored]:
             job = tally.job = shrunk(job, error)
 
 
-def _from(job: Job, tally: "_Tally", first: int) -> Iterator[Restored]:
+def _from(job: Job, tally: Tally, first: int) -> Iterator[Restored]:
     """Restored frames from output frame ``first`` on; its shot is walked from the shot's start."""
     skipped, number = first, 0
     while number < len(job.parts) - 1 and skipped >= job.parts[number].shown:
@@ -88,13 +89,13 @@ def _run(task: Task, input: Path, output: Path | str, options: RunOptions) -> Ru
     clock = Clock()
     with clock.stage("inspect"):
         job = prepare(task, input, output, options)
-    tally = _Tally(job, clock, options)
-    encoding = job.encoding
+    tally = Tally(job, clock, options)
     folder = JobFolder(job.output, job.asked(), asdict(job.memory))
-    if options.resume and (found := folder.finished(output_bytes(job.output))):
+    found = folder.finished(output_bytes(job.output)) if options.resume and are_there(job.extras) else None
+    if found is not None:
         log.warning("%s is done already, of this input with these settings; leave --resume out to make it anew", output)
         return RunResult(**found)
-    if encoding is None or at_once(job.output):
+    if job.encoding is None or at_once(job.output):
         warn_of_memory(job)
         _run_at_once(job, tally)
         return tally.result(folder)
@@ -106,11 +107,11 @@ def _run(task: Task, input: Path, output: Path | str, options: RunOptions) -> Ru
     warn_of_memory(job)
     tally.go_on(folder.state)
     try:
-        _run_within_memory(job, folder, encoding, tally)
+        _run_within_memory(job, folder, tally)
         if not options.join:
             return tally.result()
         with clock.stage("write"):
-            join(folder.segments(), job.target, job.output, encoding, **_trim(job, folder.state))
+            join_all(job.outputs, [folder], job.target, **_trim(job, folder.state))
     except BaseException:
         folder.leave()
         raise
@@ -145,72 +146,22 @@ def join_parts(
     whole.consistency_sum_db = sum(state.consistency_sum_db for state in states)
     if job.encoding is None or whole.frames != job.frames:
         raise ResumeError(f"the parts of {job.output} hold {whole.frames} frames of {job.frames}")
-    tally = _Tally(job, clock, options)
+    tally = Tally(job, clock, options)
     tally.go_on(whole)
     with clock.stage("write"):
-        segments = [segment for folder in folders for segment in folder.segments()]
-        join(segments, job.info, job.output, job.encoding, **_trim(job, whole))
+        join_all(job.outputs, folders, job.info, **_trim(job, whole))
     return tally.result()
 
 
-class _Tally:
-    """Counts what a run has done, tells its caller, and reports at the end."""
-
-    def __init__(self, job: Job, clock: Clock, options: RunOptions) -> None:
-        self.clock = clock
-        self.peak = self.frames = 0
-        self.consistency_sum_db = 0.0
-        self.job, self._tell = job, options.progress
-        self._total = job.frames
-        self._before: int | None = None
-
-    def go_on(self, state: JobState) -> None:
-        """Take up the count of an earlier run, or of a checkpoint of this one."""
-        self._before = state.frames if self._before is None else self._before
-        self.frames = state.frames
-        self.consistency_sum_db = state.consistency_sum_db
-
-    def add(self, restored: Restored) -> None:
-        """Count a finished frame."""
-        with self.clock.stage("finish"):
-            self.consistency_sum_db += self.job.task.consistency_db(restored.frame, restored.source)
-        self.frames += 1
-        if self._tell is not None:
-            self._tell(Progress(self.frames, self._total, self.clock.total(), "restore"))
-
-    def result(self, folder: JobFolder | None = None) -> RunResult:
-        """The report; of a complete output that of its job, by which a later run knows it."""
-        job, seconds = self.job, self.clock.total()
-        height, width = job.size
-        pixels = (self.frames - (self._before or 0)) * height * width
-        return RunResult(
-            input=str(job.info.path),
-            output=str(job.output),
-            frames=self.frames,
-            fps=str(job.target.fps),
-            width=width,
-            height=height,
-            shots=len(job.shots),
-            calls=sum(plan.calls for plan in job.plans()),
-            seconds=seconds,
-            seconds_per_megapixel=seconds / (pixels / 1e6) if pixels else 0.0,
-            consistency_psnr_db=self.consistency_sum_db / self.frames,
-            shares=self.clock.shares(),
-            peak_live_latents=self.peak,
-            bytes=output_bytes(job.output) if folder else 0,
-            job=folder.digest if folder else "",
-        )
-
-
-def _run_at_once(job: Job, tally: _Tally) -> None:
+def _run_at_once(job: Job, tally: Tally) -> None:
     """A still, or a pipe: frames are written as they come, and nothing can be resumed."""
     if job.encoding is None:
         return
-    writer = open_at_once(job.output, job.size, job.encoding, job.target)
+    writer = Writers.at_once(job.outputs, job.target)
     try:
         for one in _in_order(job, tally):
             with tally.clock.stage("write"):
-                writer.write(one.frame.numpy(), one.pts, one.beside)
+                writer.write(one)
             tally.add(one)
         writer.close()
     except BaseException:
@@ -218,7 +169,7 @@ def _run_at_once(job: Job, tally: _Tally) -> None:
         raise
 
 
-def _run_within_memory(job: Job, folder: JobFolder, encoding: AnyEncoding, tally: _Tally) -> None:
+def _run_within_memory(job: Job, folder: JobFolder, tally: Tally) -> None:
     """Run what is left; where memory runs out, go back to the last checkpoint and on from there with a smaller plan.
 
     So a segment is made by one plan, and a job that is killed afterwards resumes to the same bits. What was finished
@@ -227,7 +178,7 @@ def _run_within_memory(job: Job, folder: JobFolder, encoding: AnyEncoding, tally
     while True:
         tally.job = job
         try:
-            _run_segments(job, folder, encoding, tally)
+            _run_segments(job, folder, tally)
             return
         except Exception as error:
             job = shrunk(job, error)
@@ -235,31 +186,31 @@ def _run_within_memory(job: Job, folder: JobFolder, encoding: AnyEncoding, tally
         tally.go_on(folder.state)
 
 
-def _run_segments(job: Job, folder: JobFolder, encoding: AnyEncoding, tally: _Tally) -> None:
+def _run_segments(job: Job, folder: JobFolder, tally: Tally) -> None:
     """Restore and encode what ``folder`` does not hold yet, a checkpoint at the end of every segment."""
     state = folder.state
     if state.frames == job.frames:
         return
     prior, enough, target = _load(job, tally.clock), _segment_frames(job.size), job.target
-    writer: SegmentWriter | PictureSegment | None = None
+    writer: Writers | None = None
     try:
         for number, walk in _walks(job, prior, tally.clock, state, folder):
             for restored in walk.ticks():
                 times = []
                 for one in restored:
                     with tally.clock.stage("write"):
-                        writer = writer or open_segment(folder.segment(), job.size, encoding, target, tally.frames)
-                        writer.write(one.frame.numpy(), one.pts, one.beside)
+                        writer = writer or Writers.segment(job.outputs, folder.segment(), target, tally.frames)
+                        writer.write(one)
                     tally.add(one)
                     times.append(one.pts)
                 state.add(number, times)
                 state.emitted = walk.executor.handed_out
                 if writer is not None and (writer.frames >= enough or tally.frames == job.frames):
                     with tally.clock.stage("write"):
-                        writer.close()
-                        saved = walk.executor.state()
+                        written = writer.close()
+                        saved = walk.state()
                         state.consistency_sum_db = tally.consistency_sum_db
-                        folder.save(writer.path.name, saved.tensors, saved.meta)
+                        folder.save(written, saved.tensors, saved.meta)
                     writer = None
             tally.peak = max(tally.peak, walk.executor.store.peak)
     except BaseException:
@@ -287,8 +238,9 @@ def _walks(
     number, emitted = state.shot, state.emitted
     if emitted == job.parts[number].length:
         number, emitted = number + 1, 0
-    batch = job.memory.batch
-    first = max(0, emitted - prior.facts.reach)  # frames before the next one are neighbours to look at
+    batch, direction = job.memory.batch, _direction(job, prior, clock)
+    # frames before the next one are neighbours to look at; what a head says of a frame may go by all before it
+    first = 0 if direction is not None else max(0, emitted - prior.facts.reach)
     with open_reader(job.info, keep=job.keep()) as reader:
         source = _source(job, number, first)
         frames = _timed(reader.frames(source, job.span[1]), clock)
@@ -307,15 +259,24 @@ def _walks(
                     first=first,
                     begin=emitted,
                     slots=job.slots(part, first),
+                    edit=None if direction is None else (direction, Scene(job.first_shot + number, emitted)),
                 )
                 if emitted and folder is not None:
-                    walk.executor.restore(State(folder.tensors(), state.meta))
+                    walk.restore(State(folder.tensors(), state.meta))
                 walk.executor.batch = batch
                 yield number, walk
                 batch = walk.executor.batch  # less, where memory ran out
             deque(own, maxlen=0)  # what comes after the last that is needed
             first = emitted = 0
             number += 1
+
+
+def _direction(job: Job, prior: Prior, clock: Clock) -> Direction | None:
+    """What a head that edits wants of the frames."""
+    if not isinstance(job.task, Edits):
+        return None
+    with clock.stage("load"):
+        return job.task.direct(prior, job.info)
 
 
 def _source(job: Job, number: int, first: int) -> int:

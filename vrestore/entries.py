@@ -14,6 +14,7 @@ from vrestore.flow import Between, warp
 from vrestore.prior import Prior
 from vrestore.priors.interpolation import BetweenPrior, Gap
 from vrestore.shapes import Frame, OutputFrame
+from vrestore.task import Direction, Scene, Seen
 from vrestore.timeline import Slot
 from vrestore.video import Beside, DecodedFrame
 
@@ -58,6 +59,20 @@ def restored(
         source, pts, beside = waiting.popleft()
         more = given(prior.facts, source, conditioning["degraded_latents"], seed=seed, frame=frame)
         yield Entry(source, pts, beside, _held(conditioning | more))
+
+
+def directed(entries: Iterator[Entry], direction: Direction, scene: Scene, first: int) -> Iterator[Entry]:
+    """Entries with what a head says of their frames. ``first``: position of the first of them in the whole video."""
+    waiting: deque[Entry] = deque()
+
+    def seen() -> Iterator[Seen]:
+        for index, entry in enumerate(entries, first):
+            waiting.append(entry)
+            yield Seen(index, entry.pts or 0, entry.source, entry.conditioning)
+
+    for more in direction.conditions(scene, seen()):
+        entry = waiting.popleft()
+        yield replace(entry, conditioning=entry.conditioning | more)
 
 
 def retimed(

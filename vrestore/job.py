@@ -4,7 +4,6 @@ import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from fractions import Fraction
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from vrestore.checkpoint import fingerprint
 from vrestore.device import free_bytes, resolve_device, resolve_dtype
 from vrestore.errors import ConfigError, NotEnoughMemoryError, PriorError, UnsupportedMediaError
+from vrestore.extras import Output, choose_extras
 from vrestore.memory import FREE_SHARE, SMALLEST_TILE, MemoryPlan, Needs, is_out_of_memory, plan_memory, smaller
 from vrestore.padding import padded_size
 from vrestore.plan import KeyframesPlan, Plan, Tile, WindowsPlan
@@ -23,7 +23,8 @@ from vrestore.prior import PriorFacts
 from vrestore.priors import PriorSource, prior_of
 from vrestore.report import JobPlan, RunOptions
 from vrestore.retime import Part, drafted, plain_parts, retimed_info, retimed_parts
-from vrestore.task import Measures, Retimes, Task, TaskConfig
+from vrestore.span import frame_span
+from vrestore.task import Edits, Measures, Retimes, Task, TaskConfig
 from vrestore.timeline import Slot, Timeline
 from vrestore.video import Keep, Shot, VideoInfo, open_reader, probe
 from vrestore.video.output import AnyEncoding, check_output, choose_output
@@ -60,6 +61,10 @@ class Job:
     prior: PriorSource
     device: torch.device
     dtype: torch.dtype
+    extras: tuple[Output, ...] = ()
+    """Files beside the output."""
+    first_shot: int = 1
+    """Number of the first shot, for a head that speaks of shots."""
     timeline: Timeline | None = None
     """Of a head that makes other times than its source has."""
 
@@ -84,6 +89,13 @@ class Job:
         if self.timeline is None:
             return self.info
         return retimed_info(self.info, self.timeline, self.timeline.vfr)
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """All files, the output first; none where nothing is written."""
+        if self.encoding is None:
+            return ()
+        return (Output("", self.output, self.size, self.encoding), *self.extras)
 
     @cached_property
     def tiles(self) -> tuple[Tile, ...] | None:
@@ -111,6 +123,7 @@ class Job:
         return {
             "input": _fingerprint(self.info),
             "weights": [fingerprint(path) for path in self.prior.weights()],
+            "files": [fingerprint(path) for path in self.task.files()] if isinstance(self.task, Edits) else [],
             "task": self.task.name,
             **{name: value for name, value in asdict(self.task.config).items() if name != "download"},
             "device": str(self.device),
@@ -141,15 +154,20 @@ def prepare(task: Task, input: Path | str, output: Path | str | None, options: R
     wanted = task.retiming() if isinstance(task, Retimes) else None
     info = _in_whole_pictures(probe(input, options.formats.rate(fps=wanted is None)), options.deinterlace)
     size = task.output_size(info.height, info.width)
+    if isinstance(task, Edits):
+        task.checked(info)
     prior = _found(config, between=wanted is not None)
     prior.check(steps_of(prior, config), (info.height, info.width), size)
     span = frame_span(info, options.start, options.end)
     target = Path("") if output is None else Path(output)
-    encoding = None
+    encoding: AnyEncoding | None = None
+    extras: tuple[Output, ...] = ()
     if output is not None:
         shown = info if wanted is None else drafted(wanted, info, span)
         count = span[1] - span[0] if wanted is None else shown.frames
         encoding = _encoding(shown, target, size, (span[0], span[0] + count), options)
+        if isinstance(task, Edits):
+            extras = choose_extras(task.beside(*size), shown, target, span, options)
     if wanted and options.shots:
         raise ConfigError(f"shots are given, but {task.name} makes other times and looks for them; leave them out")
     if isinstance(task, Measures):
@@ -160,7 +178,10 @@ def prepare(task: Task, input: Path | str, output: Path | str | None, options: R
     if "window" in options.held:
         needs = replace(needs, keep_window=True)
     memory = plan_memory(free_bytes(device), needs)
-    return Job(task, info, target, size, span, parts, encoding, needs, memory, prior, device, dtype, timeline)
+    return Job(
+        task, info, target, size, span, parts, encoding, needs, memory, prior, device, dtype, extras,
+        options.first_shot, timeline,
+    )  # fmt: skip
 
 
 def _windows(info: VideoInfo, span: tuple[int, int]) -> Iterator[torch.Tensor]:
@@ -223,6 +244,7 @@ def _needs(
         overlap=0 if between or alone else config.overlap,
         tile=config.tile,
         fixed_bytes=fixed,
+        held_bytes=task.held_bytes(*size) if isinstance(task, Edits) else 0,
         keep_window=bool(between) or config.window != TaskConfig.window,
         batches=device.type != "cpu",
         live=max((plan.live_bound for plan in between), default=None),
@@ -284,32 +306,6 @@ def _fingerprint(info: VideoInfo) -> str:
     """The input's; of a sequence, that of all its pictures."""
     prints = [fingerprint(path) for path in sequence_files(info)]
     return prints[0] if len(prints) == 1 else hashlib.sha256("".join(prints).encode()).hexdigest()
-
-
-def frame_span(info: VideoInfo, start: str | None, end: str | None) -> tuple[int, int]:
-    """Frames from ``start`` up to ``end`` (exclusive), each a frame number or a time; ConfigError if that is empty."""
-    first = 0 if start is None else _position(info, start)
-    last = info.frames if end is None else min(_position(info, end), info.frames)
-    if not 0 <= first < last:
-        raise ConfigError(f"frames {first} to {last} of {info.frames} hold nothing; give a start before the end")
-    return first, last
-
-
-def _position(info: VideoInfo, text: str) -> int:
-    """ "120" is a frame; "5.2s", "5.2", "01:05.2" and "00:01:05.2" are times from the first frame on."""
-    if text.isdecimal():
-        return int(text)
-    try:
-        seconds = Fraction(0)
-        for part in text.removesuffix("s").split(":"):
-            seconds = seconds * 60 + Fraction(part)
-    except (ValueError, ZeroDivisionError) as error:
-        raise ConfigError(f"position {text!r} is neither a frame (120) nor a time (5.2s, 00:01:05.2)") from error
-    if not info.vfr:
-        return int(-(-seconds * info.fps // 1))  # the first frame at or after that time
-    with open_reader(info, pace="fast") as reader:
-        due = info.start_pts + seconds / info.time_base
-        return next((frame.index for frame in reader.frames() if frame.pts >= due), info.frames)
 
 
 def plan_job(task: Task, input: Path | str, output: Path | str, options: RunOptions) -> JobPlan:

@@ -64,6 +64,8 @@ class Needs:
     """Whether the window was asked for, and is not made shorter."""
     batches: bool
     """Whether the device gains from calls made together."""
+    held_bytes: int = 0
+    """What a head holds of a frame under way."""
     live: int | None = None
     """Frames under way at most, where they do not go in windows."""
 
@@ -85,7 +87,7 @@ class Needs:
         h, w = self.latent
         # latents and motion; the degraded picture (in half precision); the source
         per_frame = 4 * (2 * self.facts.latent_channels + 6) * h * w
-        per_frame += 6 * h * w * self.facts.spatial_factor**2 + 12 * self.source_pixels
+        per_frame += 6 * h * w * self.facts.spatial_factor**2 + 12 * self.source_pixels + self.held_bytes
         return (self.live_latents(plan) + 2) * per_frame
 
     def call_bytes(self, plan: MemoryPlan) -> int:

@@ -28,6 +28,7 @@ class RunOptions:
     whole pictures of interlaced frames, or not; without a word, interlaced input is refused. ``shots``: where shots
     begin and end (half-open ranges of frames that cover what is restored); without them they are looked for.
     ``held``: settings that were asked for by name and stay, also where memory is short, such as ``window``.
+    ``first_shot``: the number that the first shot has for a head that speaks of shots.
     ``join=False`` leaves the finished pieces in the job folder, for `vrestore.engine.join_parts`.
     """
 
@@ -37,6 +38,7 @@ class RunOptions:
     resume: bool = field(default=False, metadata={ONCE: True})
     overwrite: bool = True
     shots: tuple[tuple[int, int], ...] | None = field(default=None, metadata={ONCE: True})
+    first_shot: int = field(default=1, metadata={ONCE: True})
     join: bool = field(default=True, metadata={ONCE: True})
     held: frozenset[str] = field(default=frozenset(), metadata={ONCE: True})
     progress: Callable[[Progress], None] | None = None
@@ -141,6 +143,8 @@ class RunResult:
     peak_live_latents: int
     bytes: int = 0
     """Size of the output; 0 if none was written, or to a pipe."""
+    beside: dict[str, str] = field(default_factory=dict)
+    """Files that were made beside the output, by what they show."""
     job: str = ""
     """Hash of what was asked of which input."""
 

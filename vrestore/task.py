@@ -1,12 +1,17 @@
 """The contract of a head: a frozen configuration, and what it makes of frames before and after the prior."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Protocol, runtime_checkable
 
+from torch import Tensor
+
 from vrestore.errors import ConfigError
-from vrestore.shapes import Frame, Frames, OutputFrame
+from vrestore.prior import Conditioning, Prior
+from vrestore.shapes import Frame, Frames, Latent, OutputFrame
 from vrestore.timeline import Retiming
+from vrestore.video import VideoInfo
 
 MOST_STEPS = 1000
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -123,4 +128,76 @@ class Measures(Task, Protocol):
 
         It is asked once for a job; the windows are read as they are taken, so a head that needs none costs nothing.
         """
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """A source frame on its way to the prior, with what the prior itself makes of it."""
+
+    index: int
+    """Position in the whole video."""
+    pts: int
+    source: Frame
+    conditioning: Conditioning
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A shot that is to be edited: its number, from 1 on, and the first of its positions that is still to be made."""
+
+    number: int
+    begin: int = 0
+
+
+@runtime_checkable
+class Direction(Protocol):
+    """What an editing head wants of the frames of a run, once the prior is loaded."""
+
+    def conditions(self, scene: Scene, frames: Iterator[Seen]) -> Iterator[dict[str, Tensor]]:
+        """Of every frame of a shot, from its first one on and in order: conditioning beside, or in place of, the
+        prior's own. Held until the frame is made; what is held in 8 bits reaches the prior in [0, 1].
+
+        Those before ``scene.begin`` are only looked at; for them anything may be given.
+        """
+        ...
+
+    def fused(self, z: Latent, source: Callable[[], Latent], conditioning: Conditioning, share: float) -> Latent:
+        """A latent that has reached a level of the ladder, with what it takes of the source's at that level.
+
+        ``share``: how much of the ladder is still to be walked, in [0, 1).
+        """
+        ...
+
+    def finished(self, edit: OutputFrame, source: Frame, conditioning: Conditioning) -> OutputFrame:
+        """The output frame, from what `Task.finish` gave."""
+        ...
+
+    def beside(self, edit: OutputFrame, source: Frame, conditioning: Conditioning) -> Mapping[str, OutputFrame]:
+        """A picture for each of the files beside the output, by the names of `Edits.beside`."""
+        ...
+
+
+@runtime_checkable
+class Edits(Task, Protocol):
+    """A head that says frame by frame what shall become of it: an optional part of the contract."""
+
+    def checked(self, info: VideoInfo) -> None:
+        """VRestoreError for what cannot be done with such an input; asked before anything is computed."""
+        ...
+
+    def files(self) -> tuple[Path, ...]:
+        """Files that the result depends on, beside the input: a job goes on only with the same ones."""
+        ...
+
+    def beside(self, height: int, width: int) -> Mapping[str, tuple[int, int]]:
+        """Files wanted beside the output: their names, and the (height, width) of their pictures."""
+        ...
+
+    def held_bytes(self, height: int, width: int) -> int:
+        """Memory of what `Direction.conditions` gives of a frame."""
+        ...
+
+    def direct(self, prior: Prior, info: VideoInfo) -> Direction:
+        """What is wanted, now that the prior is loaded."""
         ...

@@ -1,8 +1,8 @@
 """One shot through the prior: source frames in, restored frames out, in order, as soon as they are final."""
 
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 
 import torch
@@ -10,8 +10,8 @@ from torch import Tensor
 
 from vrestore.clock import Clock
 from vrestore.degradation import Resize
-from vrestore.entries import Entry, restored, retimed
-from vrestore.executor import Executor
+from vrestore.entries import Entry, directed, restored, retimed
+from vrestore.executor import Executor, State
 from vrestore.guidance import restoration
 from vrestore.memory import is_out_of_memory
 from vrestore.noise import noise
@@ -19,10 +19,10 @@ from vrestore.padding import pad_to, unpad
 from vrestore.plan.steps import Plan, Step, Tile
 from vrestore.prior import Conditioning, Prior
 from vrestore.priors.interpolation import BetweenPrior
-from vrestore.sampling import advance, start
+from vrestore.sampling import advance, interpolate, start
 from vrestore.shapes import Frame, Latent, OutputFrame
 from vrestore.store import RamStore
-from vrestore.task import Task
+from vrestore.task import Direction, Scene, Task
 from vrestore.timeline import Slot
 from vrestore.video import Beside, DecodedFrame
 
@@ -38,6 +38,8 @@ class Restored:
     pts: int
     beside: Beside | None = None
     """Of the output frame's size."""
+    pictures: Mapping[str, OutputFrame] = field(default_factory=dict)
+    """Of the files beside the output, by their names."""
 
 
 class ShotWalk:
@@ -46,7 +48,7 @@ class ShotWalk:
     ``frames`` are the shot's decoded frames from position ``first`` on (counted within the shot); those before
     ``begin`` are only neighbours to look at. ``slots``: what the positions hold, from ``first`` on, where they are not
     the frames themselves. ``shot_start`` is the shot's first position in the whole video: noise belongs to absolute
-    ones. ``exact``: the source is lossless.
+    ones. ``exact``: the source is lossless. ``edit``: of a head that edits; ``frames`` are then all of the shot.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class ShotWalk:
         first: int = 0,
         begin: int = 0,
         slots: Iterator[Slot] | None = None,
+        edit: tuple[Direction, Scene] | None = None,
     ) -> None:
         self._task, self._prior, self._clock = task, prior, clock
         self._shot_start, self._exact = shot_start, exact
@@ -73,6 +76,10 @@ class ShotWalk:
         else:
             seed, place = task.config.seed, shot_start + first
             self._stream = restored(frames, prior, self._padded, clock, seed=seed, first=place)
+        self._direction: Direction | None = None
+        if edit is not None:
+            self._direction, scene = edit
+            self._stream = directed(self._stream, self._direction, scene, shot_start + first)
         fidelity = task.config.fidelity
         self._freedom = max(0.0, 1 - 2 * fidelity)
         self._pull = max(0.0, 2 * fidelity - 1)
@@ -86,6 +93,14 @@ class ShotWalk:
         for finished in self.executor.ticks():
             made = (self._reconstruct(position, latent) for position, latent in finished)
             yield (one for one in made if one is not None)
+
+    def state(self) -> State:
+        """Everything that the rest of the shot needs. Take it between ticks."""
+        return self.executor.state()
+
+    def restore(self, state: State) -> None:
+        """Go to a state that a walk of the same shot has reached. ResumeError if it is of another."""
+        self.executor.restore(state)
 
     def _entry(self, position: int) -> Entry:
         while position >= self._next:
@@ -124,7 +139,7 @@ class ShotWalk:
         self, steps: Sequence[Step], latents: Sequence[Tensor], rows: Sequence[Sequence[Conditioning]]
     ) -> Sequence[Tensor]:
         gathered = {
-            name: torch.stack([torch.stack([frame[name] for frame in row]) for row in rows])
+            name: _unpacked(torch.stack([torch.stack([frame[name] for frame in row]) for row in rows]))
             for name in self._prior.facts.conditionings
         }
         times = torch.tensor([[self._ladder.time[level] for level in step.level] for step in steps])
@@ -139,13 +154,24 @@ class ShotWalk:
         return {  # what is no picture, such as a text, belongs to every part
             name: _part(value, value.shape[-1] // base, tile) if value.ndim == 3 else value
             for name, value in conditioning.items()
+            if name in self._prior.facts.conditionings
         }
 
     def _solve(self, position: int, z: Latent, x0: Latent, level: int, to: int) -> Latent:
         if self._pull and to > 0:  # the last step is left free: the projection of `finish` has the last word
             degraded = self._entry(position).conditioning["degraded_latents"]
             x0 = restoration(x0, degraded, self._ladder.time[to] / self._ladder.time[-1], weight=self._pull)
-        return advance(self._ladder, z, x0, level, to, partial(self._noise, position, z), freedom=self._freedom)
+        moved = advance(self._ladder, z, x0, level, to, partial(self._noise, position, z), freedom=self._freedom)
+        if self._direction is None:
+            return moved
+        entry, share = self._entry(position), to / self._ladder.levels
+        return self._direction.fused(moved, partial(self._of_source, position, to), entry.conditioning, share)
+
+    def _of_source(self, position: int, level: int) -> Latent:
+        """The source's latent at a level: between the clean one and the noise with which the frame's run begins."""
+        clean = self._entry(position).conditioning["degraded_latents"]
+        end = clean if self._ladder.kind == "bridge" else self._noise(position, clean, self._ladder.levels).to(clean)
+        return interpolate(self._ladder, clean, end, level)
 
     def _reconstruct(self, position: int, latent: Latent) -> Restored | None:
         entry, before = self._entries[position], self._entries.pop(position - 1, None)
@@ -165,7 +191,11 @@ class ShotWalk:
         with self._clock.stage("finish"):
             frame = self._task.finish(unpad(found.cpu(), size), entry.source, exact=self._exact)
             around = resized(entry.beside, size)
-        return Restored(frame, entry.source, entry.pts, around)
+            pictures: Mapping[str, OutputFrame] = {}
+            if self._direction is not None:
+                frame = self._direction.finished(frame, entry.source, entry.conditioning)
+                pictures = self._direction.beside(frame, entry.source, entry.conditioning)
+        return Restored(frame, entry.source, entry.pts, around, pictures)
 
     def _padded(self, source: Frame) -> OutputFrame:
         """The degraded frame, of a size that the prior takes."""
@@ -194,6 +224,11 @@ def _resize(size: tuple[int, int], to: tuple[int, int]) -> Resize:
 def _part(value: Tensor, factor: int, tile: Tile) -> Tensor:
     height, width = len(tile.weight_y) * factor, len(tile.weight_x) * factor
     return value[..., tile.y * factor : tile.y * factor + height, tile.x * factor : tile.x * factor + width]
+
+
+def _unpacked(value: Tensor) -> Tensor:
+    """Pictures that are held in 8 bits, in [0, 1]."""
+    return value.float() / 255 if value.dtype == torch.uint8 else value
 
 
 def _shape(latent: Latent) -> tuple[int, int, int]:

@@ -66,6 +66,7 @@ def restore_part(order: Order, unit: Unit, folder: Path, key: str, options: dict
         raise VRestoreError(f"the parts of {unit.source} are gone; run the same command again")
     shots = parts[unit.part]
     more = {"start": str(shots[0][0]), "end": str(shots[-1][1]), "shots": shots, "join": False}
+    more["first_shot"] = 1 + sum(len(part) for part in parts[: unit.part])
     made = folder / _output(unit)
     return run(order.task(), Path(order.source, unit.source), made, order.options({**options, **more}))
 
