@@ -14,7 +14,7 @@ from safetensors.torch import load, save
 
 from vrestore.executor import Executor, State, weighted_mean
 from vrestore.noise import noise
-from vrestore.plan import Step, WindowsPlan, split
+from vrestore.plan import CrossedPlan, Step, WindowsPlan, split
 from vrestore.sampling import bridge_euler, bridge_ladder
 from vrestore.store import MmapStore, RamStore
 
@@ -133,6 +133,35 @@ def test_memory_is_constant_and_output_streams():
             if pairs and first is None:
                 first = tick
         assert (run.store.peak, between, first) == (64, 56, 6)
+
+
+def crossed(geometry, order="wavefront", inverse=False):
+    tiles = geometry["tiling"] and split(*geometry["tiling"])
+    rest = {name: value for name, value in geometry.items() if name != "tiling"}
+    return CrossedPlan(WindowsPlan(**rest, tiles=tiles, order=order, inverse=inverse))
+
+
+@settings(max_examples=15, deadline=None)
+@given(geometries(), st.integers(1, 7), st.data())
+def test_an_anchor_has_one_trajectory_in_every_order_and_run(tmp_path_factory, geometry, batch, data):
+    """The toy prior reads all frames of a call, context too, so any latent at a wrong level would show."""
+    expected = result(executor(crossed(geometry, "sweep")))
+    plan = crossed(geometry)
+    with MmapStore(tmp_path_factory.mktemp("latents"), slots=3) as disk:
+        for store in (RamStore(), disk):
+            run = executor(plan, batch=batch, store=store)
+            assert torch.equal(result(run), expected)
+            assert store.live == 0
+            assert store.peak <= plan.live_bound
+    stop = data.draw(st.integers(0, plan.windows.critical_path))
+    first = executor(plan)
+    done = [pair for finished in islice(first.ticks(), stop) for pair in finished]
+    state = first.state()
+    saved, meta = save(state.tensors), json.dumps(state.meta)
+    second = executor(plan)
+    second.restore(State(load(saved), json.loads(meta)))
+    done += second.run()
+    assert torch.equal(torch.stack([latent for _, latent in done]), expected)
 
 
 def test_steps_with_different_directives_are_no_batch():

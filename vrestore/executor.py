@@ -22,6 +22,8 @@ Solver = Callable[[int, Tensor, Tensor, int, int], Tensor]
 """(frame, z, x0, level, to) -> z at level ``to``."""
 Guide = Callable[[int, Tensor, int], Tensor]
 """(frame, x0, level) -> x0."""
+MOST_LEVELS = 1 << 16
+"""Levels are below this."""
 Sums = Mapping[int, Mapping[str, Tensor]]
 """Frame -> group -> its predictions, weighted and added up. All groups together have the shares one."""
 Reduce = Callable[[Sums], Mapping[int, Tensor]]
@@ -127,10 +129,14 @@ class Executor:
         sums = self._accumulate(steps)
         moved = self._move(outcome.moves, sums)
         # Nothing has been changed up to here but frames started; from here on nothing calls the prior or the caller.
-        self._ledger = ledger
+        before, self._ledger = self._ledger, ledger
         self._sums.update(sums)
+        for at in outcome.faded:
+            self.store.release(_left(*at))
         for move in outcome.moves:
             del self._sums[move.frame]
+            if (move.frame, move.level) in ledger.left and (move.frame, move.level) not in before.left:
+                self.store.put(_left(move.frame, move.level), self.store.get(move.frame))
             self.store.put(move.frame, moved[move.frame])
         finished = [(n, self.store.get(n)) for n in outcome.finished]
         for n in outcome.released:
@@ -159,9 +165,13 @@ class Executor:
 
     def _gather(self, step: Step) -> Tensor:
         """Latents of a step, (W, C, h', w')."""
-        return torch.stack([_crop(self._latent(n), step) for n in step.frames.tolist()])
+        places = zip(step.frames.tolist(), step.level.tolist(), strict=True)
+        return torch.stack([_crop(self._latent(n, level), step) for n, level in places])
 
-    def _latent(self, frame: int) -> Tensor:
+    def _latent(self, frame: int, level: int | None = None) -> Tensor:
+        """At the level where it is, or at one that it has left."""
+        if level is not None and self._ledger.lingers(frame, level):
+            return self.store.get(_left(frame, level))
         if frame not in self.store:
             self.store.put(frame, self._start(frame))
         return self.store.get(frame)
@@ -204,6 +214,7 @@ class Executor:
         """Everything that the rest of the run needs. Take it between ticks."""
         ledger = self._ledger
         tensors = {f"latent.{n}": self.store.get(n).cpu() for n in ledger.level}
+        tensors |= {f"left.{n}.{level}": self.store.get(_left(n, level)).cpu() for n, level in ledger.left}
         for n, groups in self._sums.items():
             tensors |= {f"sum.{n}.{name}": total.cpu() for name, total in groups.items()}
         return State(tensors, {"plan": self._facts(), "ledger": ledger.state()})
@@ -229,9 +240,12 @@ class Executor:
             kind, frame, *group = name.split(".", 2)
             if kind == "latent":
                 latents[int(frame)] = tensor
+            elif kind == "left":
+                latents[_left(int(frame), int(group[0]))] = tensor
             else:
                 sums.setdefault(int(frame), {})[group[0]] = tensor
-        if latents.keys() != ledger.level.keys() or sums.keys() != ledger.partial.keys():
+        held = {*ledger.level, *(_left(*at) for at in ledger.left)}
+        if latents.keys() != held or sums.keys() != ledger.partial.keys():
             raise ResumeError("The saved state is incomplete: latents or sums are missing. Start anew.")
         self.store.clear()
         for n, latent in latents.items():
@@ -252,6 +266,11 @@ class Executor:
             "window": plan.window,
             "live_bound": plan.live_bound,
         }
+
+
+def _left(frame: int, level: int) -> int:
+    """Where a store holds the latent of a frame at a level that it has left: at numbers that no frame has."""
+    return -1 - (frame * MOST_LEVELS + level)
 
 
 def _kind(step: Step) -> tuple[Any, ...]:

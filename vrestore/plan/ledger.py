@@ -1,10 +1,10 @@
 """Where every frame of a running plan stands: the bookkeeping that validation and the executor share."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vrestore.errors import PlanError
-from vrestore.plan.steps import Plan, Step
+from vrestore.plan.steps import Lingers, Plan, Step
 
 COMPLETE = 1e-6
 """A frame's level is complete when its shares add up to one within this."""
@@ -29,6 +29,8 @@ class Outcome:
     """Frames to hand out now: final, as are all frames before them. Ascending."""
     released: tuple[int, ...]
     """Frames that no later step reads."""
+    faded: tuple[tuple[int, int], ...] = ()
+    """Frames and levels that they have left, at which no later step reads them."""
 
 
 @dataclass
@@ -50,6 +52,20 @@ class Ledger:
     """Frame -> (level it moves to, sum of the shares so far)."""
     final: dict[int, int] = field(default_factory=dict)
     """Held frames that are final -> the tick at which they became so; of given ones, that which first read them."""
+    left: dict[tuple[int, int], int] = field(default_factory=dict)
+    """Frame and a level at which it is still readable as context -> the last tick at which it is."""
+
+    def __post_init__(self) -> None:
+        self._lingers = self.plan.lingers if isinstance(self.plan, Lingers) else lambda n: 0
+
+    @property
+    def held(self) -> int:
+        """Latents that are held."""
+        return len(self.level) + len(self.left)
+
+    def lingers(self, n: int, level: int) -> bool:
+        """Whether a frame is read at a level that it has left."""
+        return self.level.get(n) != level and (n, level) in self.left
 
     def advance(self, steps: tuple[Step, ...]) -> Outcome:
         """Take one tick. All its steps see the levels from before the tick.
@@ -63,19 +79,25 @@ class Ledger:
             for n, level, to, weight in zip(
                 step.frames.tolist(), step.level.tolist(), step.to.tolist(), step.weight.tolist(), strict=True
             ):
-                self._read(index, n, level)
+                if weight > 0 or not self.lingers(n, level):
+                    self._read(index, n, level)
                 if weight > 0:
                     self._add(index, n, to, weight * share)
                     if abs(self.partial[n][1] - 1) < COMPLETE:
                         complete.append(n)
-        if len(self.level) > self.plan.live_bound:
-            raise PlanError(
-                f"Tick {self.tick} holds {len(self.level)} frames, but the plan promises at most "
-                f"{self.plan.live_bound} (live_bound)."
-            )
-        outcome = Outcome(self._move(complete), self._finish(), self._release())
+        self._check_bound()
+        moves, faded = self._move(complete), self._fade()
+        self._check_bound()
+        outcome = Outcome(moves, self._finish(), self._release(), faded)
         self.tick += 1
         return outcome
+
+    def _check_bound(self) -> None:
+        if self.held > self.plan.live_bound:
+            raise PlanError(
+                f"Tick {self.tick} holds {self.held} frames, but the plan promises at most "
+                f"{self.plan.live_bound} (live_bound)."
+            )
 
     def close(self) -> None:
         """After the last tick: every frame is final and handed out, or this raises PlanError."""
@@ -93,7 +115,13 @@ class Ledger:
 
     def copy(self) -> "Ledger":
         """An independent copy: advance it, and keep it only if the tick succeeds."""
-        return Ledger(self.plan, self.tick, self.handed_out, dict(self.level), dict(self.partial), dict(self.final))
+        return replace(
+            self,
+            level=dict(self.level),
+            partial=dict(self.partial),
+            final=dict(self.final),
+            left=dict(self.left),
+        )
 
     def state(self) -> dict[str, Any]:
         """Everything but the plan, as JSON values."""
@@ -103,6 +131,7 @@ class Ledger:
             "level": [[n, level] for n, level in self.level.items()],
             "partial": [[n, to, share] for n, (to, share) in self.partial.items()],
             "final": [[n, tick] for n, tick in self.final.items()],
+            "left": [[n, level, until] for (n, level), until in self.left.items()],
         }
 
     @classmethod
@@ -115,6 +144,7 @@ class Ledger:
             dict(state["level"]),
             {n: (to, share) for n, to, share in state["partial"]},
             dict(state["final"]),
+            {(n, level): until for n, level, until in state["left"]},
         )
 
     def _share_of_picture(self, step: Step) -> float:
@@ -162,6 +192,8 @@ class Ledger:
         for n in complete:
             to, _ = self.partial.pop(n)
             moves.append(Move(n, self.level[n], to))
+            if self._lingers(n):
+                self.left[n, self.level[n]] = self.tick + self._lingers(n)
             self.level[n] = to
             if to == self.plan.end_level:
                 self.final[n] = self.tick
@@ -172,6 +204,12 @@ class Ledger:
         while self.handed_out in self.final:
             self.handed_out += 1
         return tuple(range(first, self.handed_out))
+
+    def _fade(self) -> tuple[tuple[int, int], ...]:
+        due = [at for at, until in self.left.items() if until <= self.tick]
+        for at in due:
+            del self.left[at]
+        return tuple(due)
 
     def _release(self) -> tuple[int, ...]:
         over, trail = self.handed_out == self.plan.frames, getattr(self.plan, "trail", None)

@@ -114,6 +114,15 @@ class Trails(Plan, Protocol):
         ...
 
 
+@runtime_checkable
+class Lingers(Plan, Protocol):
+    """A plan whose context may be at a level that its frame has left: the optional part of what a plan says."""
+
+    def lingers(self, frame: int) -> int:
+        """Ticks for which a frame's latent stays readable as context at a level, after the tick that left it."""
+        ...
+
+
 def is_call(step: Step, plan: Plan) -> bool:
     """Whether the prior is asked; a step of given frames alone only brings them up, to be handed out in their turn."""
     moves = bool(step.weight.any()) or step.attend is not None

@@ -1,0 +1,164 @@
+"""Overlapping windows whose frames also attend to an anchor and to where the window before ended.
+
+The windows, their order and what moves are those of `WindowsPlan`; each step gets a directive to the prior's attention,
+and frames outside the window that the directive names come along as context, at the level of the call.
+
+In a wavefront the anchor is far ahead of later windows. There is one trajectory of it all the same: its latent at each
+level stays readable until the last window has passed that level (`lingers`), so no more latents are held than there are
+levels, however long the video is, and a saved run holds them too.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from vrestore.errors import PlanError
+from vrestore.plan.attend import CrossWindow
+from vrestore.plan.steps import Step
+from vrestore.plan.windows import WindowsPlan
+
+
+@dataclass(frozen=True)
+class CrossedPlan:
+    """The plan of editing: `windows`, with cross-window attention.
+
+    Args:
+        windows: where the windows lie, their levels, order and tiles.
+        anchor: the frame that all frames of the shot attend to, in the first window; None: there is none.
+        previous: whether frames attend to the last frame of the window before.
+        last: whether they attend to the last frame of their own.
+        downsampling: from which downsampling of the latents on; see `CrossWindow`.
+
+    Raises:
+        PlanError: the anchor is not in the first window, or nothing is attended to.
+    """
+
+    windows: WindowsPlan
+    anchor: int | None = 0
+    previous: bool = True
+    last: bool = True
+    downsampling: int = 2
+
+    def __post_init__(self) -> None:
+        length = self.windows.cover.length
+        if self.anchor is not None and not 0 <= self.anchor < length:
+            raise PlanError(f"The anchor {self.anchor} is not in the first window; use 0 to {length - 1}.")
+        if self.anchor is None and not (self.previous or self.last):
+            raise PlanError("Frames attend to nothing but themselves; use a plan of windows.")
+        CrossWindow(downsampling=self.downsampling)  # raises PlanError
+
+    @property
+    def frames(self) -> int:
+        """Length of the latent sequence."""
+        return self.windows.frames
+
+    @property
+    def levels(self) -> int:
+        """T, the noisiest level."""
+        return self.windows.levels
+
+    @property
+    def start_level(self) -> int:
+        """T, or 0 for an inversion."""
+        return self.windows.start_level
+
+    @property
+    def end_level(self) -> int:
+        """0, or T for an inversion."""
+        return self.windows.end_level
+
+    @property
+    def keep(self) -> int:
+        """0: what is read of a final frame is at levels that it has left."""
+        return self.windows.keep
+
+    @property
+    def window(self) -> int:
+        """Frames of a window, the anchor and the last frame before."""
+        anchor = self.anchor is not None and not self._whole
+        return self.windows.window + anchor + self._apart
+
+    @property
+    def picture(self) -> tuple[int, int] | None:
+        """Latent (height, width) that the tiles cover."""
+        return self.windows.picture
+
+    @property
+    def calls(self) -> int:
+        """Windows times ladder steps times tiles; where frames are seen alone, a prior makes more of them."""
+        return self.windows.calls
+
+    @property
+    def live_bound(self) -> int:
+        """That of the windows, the anchor's levels, and a frame at each level between two windows that only touch."""
+        anchor = self.anchor is not None and self.lingers(self.anchor) > 0
+        return self.windows.live_bound + self.levels * (anchor + (self._apart and not self._sweep))
+
+    def given(self, frame: int) -> bool:
+        """No frame is."""
+        return False
+
+    def lingers(self, frame: int) -> int:
+        """Ticks for which later windows read a frame at a level that it has left."""
+        cover = self.windows.cover
+        if self._sweep:
+            return 0
+        ticks = 0
+        if frame == self.anchor:
+            last = min(frame // cover.stride, cover.count - 1)  # the last window that it is a frame of
+            ticks = self.windows.positions - 1 - min(last, self.windows.positions - 1)
+        follows = (frame + 1) // cover.stride
+        touches = self._apart and (frame + 1) % cover.stride == 0 and follows < cover.count
+        return max(ticks, int(touches and cover.start(follows) > frame))
+
+    def ticks(self) -> Iterator[tuple[Step, ...]]:
+        """Those of the windows, with context."""
+        for steps in self.windows.ticks():
+            yield tuple(self._crossed(step) for step in steps)
+
+    @property
+    def _sweep(self) -> bool:
+        return self.windows.order == "sweep"
+
+    @property
+    def _whole(self) -> bool:
+        """Whether one window holds everything."""
+        return self.windows.cover.count == 1
+
+    @property
+    def _apart(self) -> bool:
+        """Whether there are windows that do not reach back to the last frame of the one before."""
+        return self.previous and self.windows.overlap == 0 and not self._whole
+
+    def _crossed(self, step: Step) -> Step:
+        cover, first = self.windows.cover, int(step.frames[0])
+        wanted = [self.anchor, self._before(first), first + cover.length - 1 if self.last else None]
+        others = [frame for frame in dict.fromkeys(wanted) if frame is not None]
+        outside = [frame for frame in others if not first <= frame < first + cover.length]
+        place = {frame: i for i, frame in enumerate([*range(first, first + cover.length), *outside])}
+        alone = [frame for frame in others if frame in outside or frame == self.anchor]
+        attend = CrossWindow(
+            alone=tuple(place[frame] for frame in alone),
+            together=tuple(place[frame] for frame in others if frame not in alone),
+            context=tuple(place[frame] for frame in outside),
+            downsampling=self.downsampling,
+        )
+        if not outside:
+            return replace(step, attend=attend)
+        still = np.full(len(outside), step.level[0])
+        return replace(
+            step,
+            frames=np.append(step.frames, outside),
+            level=np.append(step.level, still),
+            to=np.append(step.to, still),
+            weight=np.append(step.weight, np.zeros(len(outside))),
+            attend=attend,
+        )
+
+    def _before(self, first: int) -> int | None:
+        """The last frame of the window before the one that starts at a frame."""
+        cover = self.windows.cover
+        if not self.previous or first == 0:
+            return None
+        return cover.start(-(-first // cover.stride) - 1) + cover.length - 1
