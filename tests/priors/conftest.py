@@ -202,3 +202,21 @@ def tiny_deep(tiny_control, tmp_path_factory):
         awake(control).save_pretrained(folder / "controlnet")
     save_index(folder, "StableDiffusionControlNetPipeline", _shared={"vae": "../autoencoder"})
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_depth(tmp_path_factory):
+    """In the layout of prs-eth/marigold-depth-v1-0."""
+    import torch
+
+    folder = tmp_path_factory.mktemp("priors") / "tiny-depth"
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        save_text(folder)
+        small_vae(4, 0.18215).save_pretrained(folder / "vae")
+        small_unet(8, None).save_pretrained(folder / "unet")
+    spacing = {"timestep_spacing": "trailing"}
+    save_scheduler(folder / "scheduler", prediction_type="v_prediction", **spacing, **DDIM)
+    save_index(folder, "MarigoldDepthPipeline", default_denoising_steps=1, default_processing_resolution=64,
+               prediction_type="depth", scale_invariant=True, shift_invariant=True)  # fmt: skip
+    return folder

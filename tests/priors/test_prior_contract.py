@@ -29,6 +29,7 @@ TINY = {
     "StableVSRPipeline": "tiny_stablevsr",
     "StableDiffusionControlNetImg2ImgPipeline": "tiny_control",
     "AnimateDiffVideoToVideoControlNetPipeline": "tiny_animated",
+    "MarigoldDepthPipeline": "tiny_depth",
 }
 """A fixture for every adapter."""
 

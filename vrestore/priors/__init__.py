@@ -23,6 +23,8 @@ ANIMATED = (
     "AnimateDiffPipeline", "AnimateDiffControlNetPipeline", "AnimateDiffVideoToVideoPipeline",
     "AnimateDiffVideoToVideoControlNetPipeline",
 )  # fmt: skip
+DEPTH = ("MarigoldDepthPipeline", "MarigoldPipeline", "RollingDepthPipeline")
+"""What makes depth of pictures, and nothing else."""
 FAMILIES = {
     "EmbeddedPrior": "vrestore.priors.embedded",
     "InterpolationPrior": "vrestore.priors.interpolation",
@@ -32,6 +34,7 @@ FAMILIES = {
     "StableDiffusionImg2ImgPipeline": "vrestore.priors.control_tile:ControlTilePrior",
     "StableDiffusionControlNetPipeline": "vrestore.priors.control_tile:ControlTilePrior",
     "StableDiffusionControlNetImg2ImgPipeline": "vrestore.priors.control_tile:ControlTilePrior",
+    **dict.fromkeys(DEPTH, "vrestore.priors.marigold:MarigoldPrior"),
     **dict.fromkeys(ANIMATED, "vrestore.priors.editing:EditPrior"),
 }
 """Module of the adapter for every `_class_name` of a `model_index.json`, and the adapter's name where it differs."""
@@ -62,24 +65,29 @@ class PriorSource:
         """Names of the options that the prior takes."""
         return frozenset(getattr(self.adapter, "options", ()))
 
+    @property
+    def _public(self) -> bool:
+        """Whether the adapter reads its facts from the folder, and takes options, be they none."""
+        return hasattr(self.adapter, "facts_of")
+
     @cached_property
     def facts(self) -> PriorFacts:
         """Known before anything is loaded. PriorError for a part that is missing."""
-        facts: PriorFacts = self.adapter.facts_of(self.folder, self.options) if self.takes else self.adapter.facts
+        facts: PriorFacts = self.adapter.facts_of(self.folder, self.options) if self._public else self.adapter.facts
         return facts
 
     def weights(self) -> list[Path]:
         """Its files of weights. PriorError for a part that is missing."""
         if self.folder is None:
             return []
-        if self.takes:
+        if self._public:
             files: list[Path] = self.adapter.weights_of(self.folder, self.options)
             return files
         return sorted(self.folder.rglob("*.safetensors"))
 
     def load(self, device: torch.device, dtype: torch.dtype) -> Prior:
         """Read the weights. PriorError if they are missing or do not fit."""
-        more = {"options": self.options} if self.takes else {}
+        more = {"options": self.options} if self._public else {}
         prior: Prior = self.adapter.from_pretrained(self.folder, device, dtype, **more)
         return prior
 
