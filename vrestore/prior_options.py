@@ -1,6 +1,7 @@
 """Settings of public priors. Heads have them by a mix-in; a prior says which it takes, and any other is refused."""
 
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Annotated, Literal
 
 from vrestore.errors import ConfigError
@@ -76,6 +77,13 @@ class EditOptions(PriorOptions):
         "Folder of a motion adapter of AnimateDiff (or hf:owner/name@revision), or none; left out: the one in the "
         "prior's folder, if there is one.",
     ] = None
+    checkpoint: Annotated[
+        Path | None,
+        "Single .safetensors file of the SD 1.5 family that takes the place of the weights in the prior's folder; its "
+        "settings and tokenizer stay.",
+    ] = None
+    lora: Annotated[Path | None, "LoRA as a .safetensors file, merged into the networks."] = None
+    lora_scale: Annotated[float | None, "Weight of the LoRA; left out: 1."] = None
 
     def __post_init__(self) -> None:
         """Raises ConfigError for a value outside its range."""
@@ -83,6 +91,12 @@ class EditOptions(PriorOptions):
         for weight in self.control_weights or ():
             if not 0 <= weight < float("inf"):
                 raise ConfigError(f"control_weights holds {weight}; give 0 or more for each control")
+        if self.lora_scale is not None and not abs(self.lora_scale) < float("inf"):
+            raise ConfigError(f"lora_scale is {self.lora_scale}; give a finite number")
+        for name in ("checkpoint", "lora"):
+            value = getattr(self, name)
+            if value is not None and value.suffix != ".safetensors":
+                raise ConfigError(f"{name} is {str(value)!r}; give a .safetensors file: others can run code when read")
 
 
 def options_of(config: object) -> PriorOptions:

@@ -1,6 +1,7 @@
 """The prior for editing against diffusers' own pipelines, on small random networks and the same noise."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,10 +18,12 @@ from diffusers import (
     UNet2DConditionModel,
     UNetMotionModel,
 )
+from safetensors.torch import save_file
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from vrestore.errors import ConfigError, PriorError
 from vrestore.noise import noise
+from vrestore.plan.attend import CrossWindow
 from vrestore.prior_options import EditOptions, PriorOptions
 from vrestore.priors import find_prior
 from vrestore.priors.control_tile import ControlTilePrior
@@ -225,6 +228,28 @@ def test_an_inversion_is_not_guided_and_has_a_text_of_its_own(tiny_animated):
     assert prior.facts.conditionings == {"text", "control"}
 
 
+@pytest.mark.parametrize("folder", ["tiny_control", "tiny_animated"])
+def test_frames_attend_to_those_that_a_step_names(request, folder):
+    """To the first frame of the call, which is context: each window as it would be alone, guided."""
+    prior = load(request.getfixturevalue(folder), negative_prompt=AWAY)
+    z, times = torch.randn(2, 4, 4, 4, 6), torch.full((2, 4), 501.0)
+    window = {"text": torch.randn(2, 4, 12, 16), "control": torch.rand(2, 4, 3, 32, 48)}
+    anchored = CrossWindow(alone=(0,), together=(3,), context=(0,), downsampling=1)
+    found = prior.predict(z, times, window, anchored)
+    assert not found[:, 0].any()
+    for i in range(2):
+        one = {name: value[i : i + 1] for name, value in window.items()}
+        assert torch.allclose(prior.predict(z[i : i + 1], times[i : i + 1], one, anchored)[0], found[i], atol=1e-5)
+    kept = {name: value[:, 1:] for name, value in window.items()}
+    plain = prior.predict(z[:, 1:], times[:, 1:], kept)
+    assert not torch.allclose(found[:, 1:], plain, atol=1e-3)
+    alone = prior.predict(z[:, 1:], times[:, 1:], kept, CrossWindow(downsampling=1))
+    assert torch.allclose(alone, plain, atol=1e-5)
+    other = z.clone()
+    other[:, 0] = -other[:, 0]
+    assert not torch.allclose(prior.predict(other, times, window, anchored), found, atol=1e-3)
+
+
 def test_embedded_texts_are_those_of_the_text_encoder(tiny_deep):
     prior = load(tiny_deep, prompt=TEXT[0])
     assert torch.equal(prior.embed(TEXT[:2]), torch.cat(embeddings(tiny_deep, TEXT[:2])))
@@ -317,6 +342,22 @@ def test_what_cannot_be_predicted_is_refused(tiny_animated, tiny_control):
             load(tiny_control, **options).predict(z[:, :1], times[:, :1], one)
 
 
-def test_a_weight_out_of_its_range():
-    with pytest.raises(ConfigError, match=r"control_weights holds -0\.5; give 0 or more"):
-        EditOptions(control_weights=(1.0, -0.5))
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [({"control_weights": (1.0, -0.5)}, r"control_weights holds -0\.5; give 0 or more"),
+     ({"lora_scale": float("inf")}, "lora_scale is inf"),
+     ({"checkpoint": Path("model.ckpt")}, r"checkpoint is 'model\.ckpt'; give a \.safetensors file")],
+)  # fmt: skip
+def test_options_out_of_their_range(options, text):
+    with pytest.raises(ConfigError, match=text):
+        EditOptions(**options)
+
+
+def test_a_lora_is_merged_and_counted(tiny_control, tmp_path):
+    path, name = tmp_path / "lora.safetensors", "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+    save_file({f"{name}.lora_A.weight": torch.randn(2, 16), f"{name}.lora_B.weight": torch.randn(16, 2)}, path)
+    assert path in find_prior(str(tiny_control), EditOptions(lora=path)).weights()
+    frames, maps = pictures(1), [pictures(1)]
+    plain = walked(load(tiny_control), frames, maps, 2, TEXT[:1])
+    assert torch.equal(walked(load(tiny_control, lora=path, lora_scale=0.0), frames, maps, 2, TEXT[:1]), plain)
+    assert not torch.allclose(walked(load(tiny_control, lora=path), frames, maps, 2, TEXT[:1]), plain, atol=1e-3)

@@ -17,16 +17,21 @@ import torch
 from diffusers import ControlNetModel, UNet2DConditionModel, UNetMotionModel
 from jaxtyping import Float
 from torch import Tensor
+from transformers import CLIPTextModel
 
+from vrestore.attention import attending, directed
 from vrestore.errors import PriorError
 from vrestore.guidance import classifier_free
 from vrestore.prior import Conditioning, PriorFacts
 from vrestore.prior_options import EditOptions, PriorOptions, edit_options
 from vrestore.priors.animated import TRAINED_FRAMES, FrameTimes, animate, longest_window, motion_settings
-from vrestore.priors.folder import NETWORK, load_network, part_folder, read_json, weights_of
+from vrestore.priors.autoencoder import Autoencoder
+from vrestore.priors.folder import NETWORK, load_network, load_text, part_folder, read_json, weights_of
 from vrestore.priors.hub import PREFIX, hub_folder
+from vrestore.priors.lora import read_lora
+from vrestore.priors.single_file import autoencoder_of, text_encoder_of, unet_of
 from vrestore.priors.stable import Parts, StablePrior
-from vrestore.priors.text import embeddings
+from vrestore.priors.text import Embedding, embeddings
 from vrestore.shapes import Frame, Latents, Times, Windows
 
 NONE = "none"
@@ -42,7 +47,7 @@ class EditPrior(StablePrior):
     """
 
     options: ClassVar[frozenset[str]] = StablePrior.options | {
-        "controlnet", "control_scale", "control_weights", "motion_adapter"
+        "controlnet", "control_scale", "control_weights", "motion_adapter", "checkpoint", "lora", "lora_scale",
     }  # fmt: skip
     licence: ClassVar[str] = "CreativeML Open RAIL-M (Stable Diffusion 1.5 and its ControlNets)"
 
@@ -60,6 +65,7 @@ class EditPrior(StablePrior):
         self._controlnets = [network.to(device=device) for network in controlnets]
         self._times = FrameTimes(parts.unet) if isinstance(parts.unet, UNetMotionModel) else None
         self._inverts = False
+        self._attending = attending(parts.unet, *self._controlnets)
 
     @classmethod
     def facts_of(cls, folder: Path, options: PriorOptions) -> PriorFacts:
@@ -98,11 +104,14 @@ class EditPrior(StablePrior):
     def weights_of(cls, folder: Path, options: PriorOptions) -> list[Path]:
         """As its base, and those of the ControlNets and of the motion adapter."""
         edit = edit_options(options)
-        beside = controlnet_folders(folder, edit)
-        motion = motion_folder(folder, edit)
-        if motion is not None and motion != part_folder(folder, "unet"):
-            beside = [*beside, motion]
-        return [*super().weights_of(folder, options), *(path for each in beside for path in weights_of(each, NETWORK))]
+        motion, unet = motion_folder(folder, edit), part_folder(folder, "unet")
+        beside = [*controlnet_folders(folder, edit), *([motion] if motion not in (None, unet) else [])]
+        more = [path for each in beside if each for path in weights_of(each, NETWORK)]
+        if edit.lora is not None:
+            more.append(edit.lora)
+        if edit.checkpoint is None:
+            return [*super().weights_of(folder, options), *more]
+        return [edit.checkpoint, *more]
 
     @classmethod
     def from_pretrained(
@@ -120,15 +129,46 @@ class EditPrior(StablePrior):
 
     @classmethod
     def _unet(cls, folder: Path, options: PriorOptions, dtype: torch.dtype) -> UNet2DConditionModel | UNetMotionModel:
-        where, motion = part_folder(folder, "unet"), motion_folder(folder, edit_options(options))
+        edit = edit_options(options)
+        where, motion = part_folder(folder, "unet"), motion_folder(folder, edit)
+        network: UNet2DConditionModel | UNetMotionModel
         if motion == where:
-            return load_network(UNetMotionModel, where, dtype)
-        network = load_network(UNet2DConditionModel, where, dtype)
-        return network if motion is None else animate(network, motion)
+            if edit.checkpoint is not None:
+                raise PriorError(
+                    f"{where} holds a UNet with motion modules; a checkpoint needs one without, or --motion-adapter"
+                )
+            network = load_network(UNetMotionModel, where, dtype)
+        elif edit.checkpoint is not None:
+            network = unet_of(edit.checkpoint, folder, dtype)
+        else:
+            network = load_network(UNet2DConditionModel, where, dtype)
+        if motion is not None and motion != where:
+            network = animate(network, motion)
+        if edit.lora is not None:
+            read_lora(edit.lora).merge(network, _lora_scale(edit))
+        return network
+
+    @classmethod
+    def _autoencoder(cls, folder: Path, options: PriorOptions) -> Autoencoder:
+        checkpoint = edit_options(options).checkpoint
+        return super()._autoencoder(folder, options) if checkpoint is None else autoencoder_of(checkpoint, folder)
+
+    @classmethod
+    def _embedded(cls, folder: Path, options: PriorOptions, texts: Sequence[str]) -> list[Embedding]:
+        edit = edit_options(options)
+        if edit.checkpoint is None and edit.lora is None:
+            return embeddings(folder, texts)
+        if edit.checkpoint is None:
+            encoder = load_text(CLIPTextModel, part_folder(folder, "text_encoder"))
+        else:
+            encoder = text_encoder_of(edit.checkpoint, folder)
+        if edit.lora is not None:
+            read_lora(edit.lora).merge_text(encoder, _lora_scale(edit))
+        return embeddings(folder, texts, encoder)
 
     def embed(self, texts: Sequence[str]) -> Float[Tensor, "texts tokens width"]:
         """Prompts as the conditioning ``text`` has them, float32 on the CPU. The text encoder is read for each call."""
-        return torch.cat(embeddings(self._folder, texts))
+        return torch.cat(self._embedded(self._folder, self._options, texts))
 
     def inverting(self) -> "EditPrior":
         """The same networks for an inversion: no guidance, and ``source_text`` in place of ``text``."""
@@ -145,22 +185,26 @@ class EditPrior(StablePrior):
             yield entry | {"control": entry["degraded"]} if self._controlnets else entry
 
     def predict(self, latents: Windows, times: Times, conditioning: Conditioning, attend: object = None) -> Windows:
-        """Clean latents, float32; PriorError for a directive of attention or too long a window."""
-        self._refuse(attend)
-        windows, count = latents.shape[:2]
+        """Clean latents, float32. PriorError for a directive that is not known, or too long a window."""
+        given = {name: value.to(self.device) for name, value in conditioning.items()}
+        with torch.inference_mode():
+            return directed(
+                self._attending, attend, self._undirected, latents.to(self.device), times.to(self.device), given
+            )
+
+    def _undirected(self, latents: Windows, times: Times, conditioning: Conditioning) -> Windows:
+        count = latents.shape[1]
         if self._times is not None and count > self._longest:
             raise PriorError(
                 f"the motion modules of {self.facts.name} have positions for {self._longest} frames, not for {count}; "
                 f"give a window of at most {self._longest}, best {self.facts.window}"
             )
-        given = {name: value.flatten(0, 1).to(self.device) for name, value in conditioning.items()}
-        z, at = latents.flatten(0, 1).to(self.device, torch.float32), times.flatten().to(self.device)
-        within = self._times.at(at) if self._times is not None else nullcontext()
-        with torch.inference_mode(), within:
+        given = {name: value.flatten(0, 1) for name, value in conditioning.items()}
+        z, at = latents.flatten(0, 1).float(), times.flatten()
+        with self._times.at(at) if self._times is not None else nullcontext():
             output = self._guided(z.to(self._parts.unet.dtype), at, given, count)
-            found: Latents = self._parts.schedule.clean_latents(output, z, at)
-        apart: Windows = found.unflatten(0, (windows, count))
-        return apart
+        found: Windows = self._parts.schedule.clean_latents(output, z, at).unflatten(0, latents.shape[:2])
+        return found
 
     @property
     def _longest(self) -> int:
@@ -220,6 +264,10 @@ class EditPrior(StablePrior):
             raise PriorError(f"there are {count} control maps and {len(each)} control_weights; give one for each")
         scale = 1.0 if self._edit.control_scale is None else self._edit.control_scale
         return [scale * weight for weight in each]
+
+
+def _lora_scale(options: EditOptions) -> float:
+    return 1.0 if options.lora_scale is None else options.lora_scale
 
 
 def controlnet_folders(folder: Path, options: EditOptions) -> list[Path]:

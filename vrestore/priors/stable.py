@@ -3,7 +3,7 @@
 A UNet of this family sees frames one by one: those of a window are its batch, and each is given its own time.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -109,13 +109,21 @@ class StablePrior:
     @classmethod
     def _parts_of(cls, folder: Path, options: PriorOptions, dtype: torch.dtype) -> Parts:
         return Parts(
-            vae=load_autoencoder(part_folder(folder, "vae")),
+            vae=cls._autoencoder(folder, options),
             unet=cls._unet(folder, options, dtype),
             schedule=read_schedule(part_folder(folder, "scheduler")),
-            prompts=tuple(embeddings(folder, cls._texts(options))),
+            prompts=tuple(cls._embedded(folder, options, cls._texts(options))),
             controlnet=cls._controlnet(folder, options, dtype),
             low=cls._low(folder),
         )
+
+    @classmethod
+    def _autoencoder(cls, folder: Path, options: PriorOptions) -> Autoencoder:
+        return load_autoencoder(part_folder(folder, "vae"))
+
+    @classmethod
+    def _embedded(cls, folder: Path, options: PriorOptions, texts: Sequence[str]) -> list[Embedding]:
+        return embeddings(folder, texts)
 
     @classmethod
     def _unet(cls, folder: Path, options: PriorOptions, dtype: torch.dtype) -> UNet2DConditionModel | UNetMotionModel:

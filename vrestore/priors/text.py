@@ -30,14 +30,14 @@ def load_tokenizer(folder: Path) -> CLIPTokenizer:
         raise PriorError(f"no usable tokenizer in {folder}: {str(error).splitlines()[0]}; {ADVICE}") from error
 
 
-def embeddings(folder: Path, prompts: Sequence[str]) -> list[Embedding]:
+def embeddings(folder: Path, prompts: Sequence[str], encoder: CLIPTextModel | None = None) -> list[Embedding]:
     """Last hidden states of the text encoder for each prompt, float32, on the CPU.
 
-    ``folder`` holds ``tokenizer`` and ``text_encoder``. The encoder is let go afterwards: a run has one prompt. What of
-    a prompt is beyond the encoder's length is left out, with a warning.
+    ``folder`` holds ``tokenizer`` and, unless ``encoder`` is given, ``text_encoder``. That is let go afterwards: a run
+    has few prompts. What of a prompt is beyond the encoder's length is left out, with a warning.
     """
     tokenizer = load_tokenizer(part_folder(folder, "tokenizer"))
-    encoder = load_text(CLIPTextModel, part_folder(folder, "text_encoder"))
+    encoder = encoder or load_text(CLIPTextModel, part_folder(folder, "text_encoder"))
     most = min(int(tokenizer.model_max_length), int(encoder.config.max_position_embeddings))
     found = []
     for prompt in prompts:
