@@ -22,7 +22,7 @@ LEVELS = {
     "registration fusion",
     3: "executor store checkpoint priors priors.* attention attention_bank attention_layers controls task zero_shot "
     "shutter",
-    4: "engine engine.* job walk entries retime extras span tally",
+    4: "engine engine.* job walk depth_walk mapping entries retime extras span tally",
     5: "tasks tasks.*",
     6: "__init__ batch batch.* comparison montage preset record weights.recipe weights.recipe.*",
     7: "cli cli_batch cli_options cli_preset cli_progress __main__",

@@ -13,18 +13,21 @@ from vrestore.errors import ResumeError
 from vrestore.executor import State
 from vrestore.extras import Writers, are_there, join_all
 from vrestore.job import Job, plan_job, prepare, shrunk, warn_of_memory
+from vrestore.mapping import Maps
 from vrestore.memory import MemoryPlan
+from vrestore.plan import SnippetsPlan
 from vrestore.prior import Prior
 from vrestore.priors import find_prior as find_prior
 from vrestore.priors.guided import guided
 from vrestore.report import RunOptions, RunResult
+from vrestore.retime import Part
 from vrestore.tally import Tally
 from vrestore.task import Direction, Edits, Scene, Task
 from vrestore.video import DecodedFrame, open_reader
 from vrestore.video.mux import Trim
 from vrestore.video.output import at_once, output_bytes
 from vrestore.video.y4m import local_input
-from vrestore.walk import Restored, ShotWalk
+from vrestore.walk import Restored, ShotWalk, Walk
 
 log = logging.getLogger(__name__)
 
@@ -233,14 +236,15 @@ def _load(job: Job, clock: Clock) -> Prior:
 
 def _walks(
     job: Job, prior: Prior, clock: Clock, state: JobState, folder: JobFolder | None = None
-) -> Iterator[tuple[int, ShotWalk]]:
+) -> Iterator[tuple[int, Walk]]:
     """A walk for every shot from where ``state`` stands, over one pass of the reader."""
     number, emitted = state.shot, state.emitted
     if emitted == job.parts[number].length:
         number, emitted = number + 1, 0
     batch, direction = job.memory.batch, _direction(job, prior, clock)
     # frames before the next one are neighbours to look at; what a head says of a frame may go by all before it
-    first = 0 if direction is not None else max(0, emitted - prior.facts.reach)
+    from_start = direction is not None or isinstance(job.task, Maps)
+    first = 0 if from_start else max(0, emitted - prior.facts.reach)
     with open_reader(job.info, keep=job.keep()) as reader:
         source = _source(job, number, first)
         frames = _timed(reader.frames(source, job.span[1]), clock)
@@ -248,7 +252,7 @@ def _walks(
             own = islice(frames, part.shot.stop - source)
             source = part.shot.stop
             if part.length:
-                walk = ShotWalk(
+                walk = _mapped(job, prior, part, own, clock, emitted) or ShotWalk(
                     job.task,
                     prior,
                     job.plan(part.length, part.keys),
@@ -269,6 +273,17 @@ def _walks(
             deque(own, maxlen=0)  # what comes after the last that is needed
             first = emitted = 0
             number += 1
+
+
+def _mapped(
+    job: Job, prior: Prior, part: Part, frames: Iterator[DecodedFrame], clock: Clock, begin: int
+) -> Walk | None:
+    """The walk of a head that makes maps."""
+    plan = job.plan(part.length)
+    if not isinstance(job.task, Maps) or not isinstance(plan, SnippetsPlan):
+        return None
+    size = (job.info.height, job.info.width)
+    return job.task.walk(prior, plan, frames, clock, size=size, encoding=job.encoding, begin=begin)
 
 
 def _direction(job: Job, prior: Prior, clock: Clock) -> Direction | None:

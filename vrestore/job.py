@@ -16,6 +16,7 @@ from vrestore.checkpoint import fingerprint
 from vrestore.device import free_bytes, resolve_device, resolve_dtype
 from vrestore.errors import ConfigError, NotEnoughMemoryError, PriorError, UnsupportedMediaError
 from vrestore.extras import Output, choose_extras
+from vrestore.mapping import Maps
 from vrestore.memory import FREE_SHARE, SMALLEST_TILE, MemoryPlan, Needs, is_out_of_memory, plan_memory, smaller
 from vrestore.padding import padded_size
 from vrestore.plan import KeyframesPlan, Plan, Tile, WindowsPlan
@@ -106,6 +107,8 @@ class Job:
         """The plan of a shot of so many positions, of which some may be keys."""
         if keys is not None:
             return KeyframesPlan(frames, keys, self.needs.steps, self.tiles)
+        if isinstance(self.task, Maps):
+            return self.task.plan(frames, self.needs.steps, self.tiles, self.memory.batch)
         return WindowsPlan(frames, self.memory.window, self.memory.overlap, self.needs.steps, self.tiles)
 
     def plans(self) -> Iterator[Plan]:
@@ -157,6 +160,10 @@ def prepare(task: Task, input: Path | str, output: Path | str | None, options: R
     if isinstance(task, Edits):
         task.checked(info)
     prior = _found(config, between=wanted is not None)
+    if isinstance(task, Maps):
+        task.checked(prior)
+    elif hasattr(prior.adapter, "nearer_is_larger"):
+        raise PriorError(f"the prior {config.prior!r} makes depth, and nothing else; name another one")
     prior.check(steps_of(prior, config), (info.height, info.width), size)
     span = frame_span(info, options.start, options.end)
     target = Path("") if output is None else Path(output)
@@ -165,7 +172,7 @@ def prepare(task: Task, input: Path | str, output: Path | str | None, options: R
     if output is not None:
         shown = info if wanted is None else drafted(wanted, info, span)
         count = span[1] - span[0] if wanted is None else shown.frames
-        encoding = _encoding(shown, target, size, (span[0], span[0] + count), options)
+        encoding = _encoding(task, shown, target, size, (span[0], span[0] + count), options)
         if isinstance(task, Edits):
             extras = choose_extras(task.beside(*size), shown, target, span, options)
     if wanted and options.shots:
@@ -195,10 +202,11 @@ def _windows(info: VideoInfo, span: tuple[int, int]) -> Iterator[torch.Tensor]:
 
 
 def _encoding(
-    shown: VideoInfo, output: Path, size: tuple[int, int], span: tuple[int, int], options: RunOptions
+    task: Task, shown: VideoInfo, output: Path, size: tuple[int, int], span: tuple[int, int], options: RunOptions
 ) -> AnyEncoding:
     """How the output is encoded, whose facts are those of ``shown``; what forbids to write it is found here."""
-    encoding = choose_output(shown, output, size, span, options.formats)
+    choose = task.encoding if isinstance(task, Maps) else choose_output
+    encoding = choose(shown, output, size, span, options.formats)
     check_output(shown, output, span, options.formats, overwrite=options.overwrite)
     if is_pipe(output) and options.resume:
         raise ConfigError("a run that writes to stdout cannot be resumed; leave --resume out, or write a file")
@@ -233,6 +241,8 @@ def _needs(
     fixed = sum(path.stat().st_size for path in prior.weights())
     if encoding is not None and device.type == "cpu":  # elsewhere encoders take of another memory
         fixed += CODEC_BYTES.get(encoding.codec, OTHER_CODEC_BYTES) * size[0] * size[1]
+    if isinstance(task, Maps):
+        return _needs_of_maps(task, info, parts, prior, steps, fixed, device)
     between = [KeyframesPlan(part.length, part.keys, steps) for part in parts if part.length and part.keys is not None]
     return Needs(
         facts=prior.facts,
@@ -248,6 +258,29 @@ def _needs(
         keep_window=bool(between) or config.window != TaskConfig.window,
         batches=device.type != "cpu",
         live=max((plan.live_bound for plan in between), default=None),
+    )
+
+
+def _needs_of_maps(
+    task: Maps, info: VideoInfo, parts: Sequence[Part], prior: PriorSource, steps: int, fixed: int, device: torch.device
+) -> Needs:
+    size, factor = task.seen_size(prior, info.height, info.width), prior.facts.spatial_factor
+    frames = max(part.length for part in parts)
+    plan = task.plan(frames, steps, None, 1)
+    return Needs(
+        facts=prior.facts,
+        latent=(size[0] // factor, size[1] // factor),
+        source_pixels=0,
+        frames=frames,
+        steps=steps,
+        window=plan.window,
+        overlap=0,
+        tile=task.config.tile,
+        fixed_bytes=fixed + task.held_bytes(prior, info.height, info.width),
+        held_bytes=0,
+        keep_window=True,
+        batches=device.type != "cpu",
+        live=plan.live_bound + plan.reach + 1,
     )
 
 

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from vrestore.prior import Conditioning, Prior
 from vrestore.priors.interpolation import BetweenPrior
 from vrestore.sampling import advance, interpolate, start
 from vrestore.shapes import Frame, Latent, OutputFrame
-from vrestore.store import RamStore
+from vrestore.store import RamStore, Store
 from vrestore.task import Direction, Scene, Task
 from vrestore.timeline import Slot
 from vrestore.video import Beside, DecodedFrame
@@ -40,6 +41,42 @@ class Restored:
     """Of the output frame's size."""
     pictures: Mapping[str, OutputFrame] = field(default_factory=dict)
     """Of the files beside the output, by their names."""
+
+
+@runtime_checkable
+class Place(Protocol):
+    """Where a walk stands."""
+
+    store: Store
+    batch: int
+    """Calls of the prior made together."""
+
+    @property
+    def handed_out(self) -> int:
+        """Positions of the shot that are done."""
+        ...
+
+
+@runtime_checkable
+class Walk(Protocol):
+    """What takes one shot through the prior."""
+
+    @property
+    def executor(self) -> Place:
+        """Where it stands."""
+        ...
+
+    def ticks(self) -> Iterator[Iterator[Restored]]:
+        """Groups of finished frames; see `ShotWalk.ticks`."""
+        ...
+
+    def state(self) -> State:
+        """Everything that the rest of the shot needs. Take it between ticks."""
+        ...
+
+    def restore(self, state: State) -> None:
+        """Go to a state that a walk of the same shot has reached. ResumeError if it is of another."""
+        ...
 
 
 class ShotWalk:

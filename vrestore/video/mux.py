@@ -74,6 +74,7 @@ def mux(
     start_pts: int | None = None,
     stop_pts: int | None = None,
     slow: Fraction = Fraction(1),
+    note: str = "",
 ) -> None:
     """Joins segments (as `SegmentWriter` leaves them, in order) to ``output``, with the input's other streams.
 
@@ -82,8 +83,8 @@ def mux(
     title and disposition; chapters, attachments and the container's tags too. What the container cannot hold is left
     out with a warning. With ``start_pts`` or ``stop_pts`` (in ``info.time_base``; the part kept is half open), packets
     outside are dropped and what is kept starts at zero. ``slow``: the video runs so many times slower than the input,
-    from its start on; sound is stretched then, subtitles and chapters move. Nothing but a complete file gets the name
-    ``output``.
+    from its start on; sound is stretched then, subtitles and chapters move. ``note``: the file's comment, in
+    place of the input's. Nothing but a complete file gets the name ``output``.
 
     Raises:
         ConfigError: no segments, or an unknown suffix.
@@ -107,7 +108,7 @@ def mux(
             source = None if info.pictures else stack.enter_context(open_container(info.path))
             span = _span(info, source, start_pts, stop_pts)
             how = None if slow == 1 else Stretch.of(slow, info.start_pts * info.time_base, span)
-            _write(temporary, kind, parts, info, source, span, how)
+            _write(temporary, kind, parts, info, source, span, how, note)
         except (av.error.FFmpegError, ValueError) as error:
             raise OutputError(f"{output} cannot be written: {reason(error)}") from error
 
@@ -160,8 +161,9 @@ def _write(
     source: InputContainer | None,
     span: Span,
     how: Stretch | None,
+    note: str,
 ) -> None:
-    tags = kept_tags(source.metadata) if source else {}
+    tags = (kept_tags(source.metadata) if source else {}) | ({"comment": note} if note else {})
     options = {"avoid_negative_ts": "disabled"}
     if kind in ("mp4", "mov"):
         scales = _time_scales(info, source)
@@ -175,10 +177,10 @@ def _write(
         copied: dict[int, Stream] = {}
         others: Iterator[tuple[float, AnyPacket]] = iter(())
         wanted = None
+        container.metadata.update(tags)
         if source:
             main = video_stream(source, info.path)
             timecode = _mark(video, kind, main, timecode_of(source, main), info, span)
-            container.metadata.update(tags)
             if how is None:
                 copied = add_streams(container, kind, source, main, info.path)
                 container.set_chapters(chapters(source, span))

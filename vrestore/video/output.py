@@ -13,6 +13,7 @@ from vrestore.video.encode import Encoding, SegmentWriter
 from vrestore.video.files import replacing
 from vrestore.video.formats import Formats
 from vrestore.video.info import Beside, Rgb, VideoInfo
+from vrestore.video.maps import MapEncoding, NotedEncoding, pack
 from vrestore.video.mux import Trim, mux
 from vrestore.video.pictures import PictureEncoding, PictureSegment, choose_pictures, place
 from vrestore.video.sequence import Pattern, sequence_files
@@ -183,7 +184,10 @@ def open_at_once(output: Path, size: tuple[int, int], encoding: AnyEncoding, inf
 
 def join(segments: Sequence[Path], info: VideoInfo, output: Path, encoding: AnyEncoding, **trim: Unpack[Trim]) -> None:
     """The output from its segments; ``trim`` as for `mux`."""
-    if isinstance(encoding, PictureEncoding):
+    if isinstance(encoding, MapEncoding) and encoding.codec == "npz":
+        pack(segments, output, encoding)
+    elif isinstance(encoding, PictureEncoding):
         place(segments, output, encoding)
     else:
-        mux(segments, info, output, **trim)
+        note = encoding.note if isinstance(encoding, NotedEncoding) else ""
+        mux(segments, info, output, note=note, **trim)

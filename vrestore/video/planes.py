@@ -141,7 +141,7 @@ def parted(rgb: Rgb, rule: YuvRule, keep: Outside) -> tuple[Rgb, Rgb | None]:
 def rgb_to_frame(
     rgb: Rgb, pix_fmt: str, rule: YuvRule, *, dither: bool, exact: bool = False, alpha: AlphaPlane | None = None
 ) -> av.VideoFrame:
-    """A frame of ``pix_fmt`` (YCbCr or RGB, little endian) that shows ``rgb``; values are rounded, half up.
+    """A frame of ``pix_fmt`` (YCbCr, RGB, or gray, of blue; little endian) with ``rgb``; values are rounded, half up.
 
     ``dither`` adds a fixed 8 x 8 ordered pattern of less than half a code before rounding: a value that is exactly
     representable stays what it is, and everything else keeps its local mean. ``exact``: subsampled chroma is what
@@ -149,7 +149,7 @@ def rgb_to_frame(
     gets ``alpha``, or is opaque.
     """
     layout = pixel_layout(pix_fmt)
-    if layout is None or layout.kind == "gray":
+    if layout is None:
         raise UnsupportedMediaError(f"pixel format {pix_fmt} cannot be written")
     height, width = rgb.shape[1:]
     frame = av.VideoFrame(width, height, pix_fmt)

@@ -7,6 +7,8 @@ look   DATA                    statistics of the world beside those of photograp
 
 autoencoder POOL RUN           train the autoencoder that the priors for editing and depth share
 editing     DATA RUN           train the edit prior on looks of pictures, in the latents of that autoencoder
+depth-pool  DATA POOL          render clips of the world with depth
+depth       POOL HELD RUN      train the depth prior on them, judged on HELD, a pool of another seed
 """
 
 import json
@@ -19,9 +21,11 @@ import torch
 
 from vrestore.priors.text import load_tokenizer
 from vrestore.weights.recipe import autoencoder as autoencoders
+from vrestore.weights.recipe import depth as depths
 from vrestore.weights.recipe import editing as editors
 from vrestore.weights.recipe import judge as judging
 from vrestore.weights.recipe import statistics
+from vrestore.weights.recipe.depth_pool import DepthPoolConfig, build_depth_pool
 from vrestore.weights.recipe.diets import DIETS
 from vrestore.weights.recipe.export import export, load
 from vrestore.weights.recipe.fit import Fit, FitConfig, fit
@@ -147,6 +151,36 @@ def editing(data: Path, run: Path, examples: int, steps: int, decay: int, seed: 
     rendering = editors.Rendering(run / "examples", load_tokenizer(run / "weights" / "tokenizer"))
     best = fit(Fit(model, rendering, run, FitConfig(steps=steps, decay=decay, rate=1e-3, seed=seed)), log.info)
     editors.export(best, run / "weights")
+
+
+@main.command("depth-pool")
+@click.argument("data", type=click.Path(exists=True, path_type=Path))
+@click.argument("pool", type=click.Path(path_type=Path))
+@click.option("--clips", default=DepthPoolConfig.clips, show_default=True)
+@click.option("--frames", default=DepthPoolConfig.frames, show_default=True)
+@click.option("--seed", default=DepthPoolConfig.seed, show_default=True)
+def depth_pool(data: Path, pool: Path, clips: int, frames: int, seed: int) -> None:
+    """Render the clips, or go on with what POOL holds."""
+    build_depth_pool(pool, data, DepthPoolConfig(clips=clips, frames=frames, seed=seed), log.info)
+
+
+@main.command()
+@click.argument("pool", type=click.Path(exists=True, path_type=Path))
+@click.argument("held", type=click.Path(exists=True, path_type=Path))
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--steps", default=2400, show_default=True)
+@click.option("--decay", default=800, show_default=True)
+@click.option("--seed", default=0, show_default=True)
+def depth(pool: Path, held: Path, run: Path, steps: int, decay: int, seed: int) -> None:
+    """Train, or go on with what RUN holds; then export to RUN/weights."""
+    torch.manual_seed(seed)
+    vae = editors.shared_autoencoder()
+    examples, judges = depths.Examples(pool, run / "examples", vae), depths.Examples(held, run / "held", vae)
+    config = FitConfig(steps=steps, decay=decay, rate=1.6e-3, ema=0.995, seed=seed)
+    model = depths.DepthNetwork().to(memory_format=torch.channels_last)
+    started = Fit(model, depths.Seeing(examples), run, config)
+    best = fit(started, log.info, lambda m: json.dumps(depths.judged(m, judges, vae)))
+    depths.export(best, run / "weights")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,219 @@
+"""One shot through a prior of depth: snippets of source frames in, one registered map for each frame out.
+
+The shot is walked twice. First every snippet is made and registered with the others, and the registered maps, at the
+size of the prior's answer, go to a temporary file; then, their range known, they are read one by one. Memory does not
+grow with the shot; a place on disk of one map for each frame does. A run that is resumed in the middle of a shot makes
+its maps again, from the shot's first frame on: the same ones.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vrestore.clock import Clock
+from vrestore.executor import Executor, State
+from vrestore.noise import noise
+from vrestore.plan import SnippetsPlan, Step
+from vrestore.prior import Conditioning, Prior
+from vrestore.registration import Map, Rolling
+from vrestore.sampling import advance
+from vrestore.shapes import Frame, Latent
+from vrestore.store import RamStore, Store
+from vrestore.video import DecodedFrame
+from vrestore.walk import Restored
+
+BINS = 4096
+"""Of the histogram by which a shot's range is found, over what maps can be."""
+LOW, HIGH = -4.0, 5.0
+
+
+@dataclass
+class Place:
+    """Where a walk stands, as the engine asks for it."""
+
+    store: Store
+    batch: int = 1
+    handed_out: int = 0
+
+
+@dataclass(frozen=True)
+class Finish:
+    """What becomes of a registered map."""
+
+    size: tuple[int, int]
+    """(height, width) that the prior sees."""
+    picture: Callable[[Map, "Range", Frame | None], Frame]
+    """The output frame of a map, from the shot's range and the source (where ``with_source``)."""
+    with_source: bool = False
+    align: bool = True
+    block: int = 128
+    nearer: bool = True
+    """Whether the prior's answers grow towards the camera; otherwise they are negated."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Of all maps of a shot."""
+
+    low: float
+    high: float
+    usual: tuple[float, float]
+    """What all but a hundredth at either end lies between."""
+
+
+@dataclass
+class _Spool:
+    """Arrays of one shape on disk, in order."""
+
+    shape: tuple[int, ...]
+    kind: str
+    file: Any = field(default_factory=tempfile.TemporaryFile)
+
+    def put(self, values: np.ndarray) -> None:
+        """Appends one."""
+        self.file.write(np.ascontiguousarray(values, self.kind).tobytes())
+
+    def get(self, place: int) -> np.ndarray:
+        """That at a place."""
+        size = int(np.prod(self.shape)) * np.dtype(self.kind).itemsize
+        self.file.seek(place * size)
+        return np.frombuffer(self.file.read(size), self.kind).reshape(self.shape)
+
+
+class DepthWalk:
+    """Makes the maps of a shot; ``frames`` are all of its frames, ``begin`` the first whose map is still wanted."""
+
+    def __init__(
+        self,
+        prior: Prior,
+        plan: SnippetsPlan,
+        frames: Iterator[DecodedFrame],
+        clock: Clock,
+        finish: Finish,
+        *,
+        seed: int,
+        begin: int = 0,
+    ) -> None:
+        self._prior, self._plan, self._frames, self._clock, self._finish = prior, plan, frames, clock, finish
+        self._seed, self._begin = seed, begin
+        self._ladder = prior.ladder(plan.levels)
+        self._seen: dict[int, Latent] = {}
+        self._next = 0
+        self._times: list[int] = []
+        self._sources: _Spool | None = None
+        self._maps = _Spool(finish.size, "<f4")
+        self._histogram = np.zeros(BINS, np.int64)
+        self._extent = (np.inf, -np.inf)
+        self.executor = Place(RamStore(prior.device), handed_out=begin)
+
+    def ticks(self) -> Iterator[Iterator[Restored]]:
+        """Finished frames, one in a group; the first when all of the shot has been seen."""
+        self._register()
+        whole = self._range()
+        for frame in range(self._begin, self._plan.pictures):
+            with self._clock.stage("finish"):
+                source = None
+                if self._sources is not None:
+                    source = torch.from_numpy(self._sources.get(frame).astype(np.float32) / 255)
+                picture = self._finish.picture(self._maps.get(frame), whole, source)
+            self.executor.handed_out = frame + 1
+            yield iter([Restored(picture, picture, self._times[frame])])
+
+    def state(self) -> State:
+        """Nothing: what is left is made anew."""
+        return State({}, {})
+
+    def restore(self, state: State) -> None:
+        """Nothing to do: where to begin is known."""
+
+    def _register(self) -> None:
+        """All snippets through the prior, and their maps, registered, into the file."""
+        rolling = Rolling(self._plan.reach, block=self._finish.block, align=self._finish.align)
+        run = Executor(
+            self._plan, self._predict, self._start, self._solve, store=self.executor.store, batch=self.executor.batch
+        )
+        width, maps = self._plan.window, list[np.ndarray]()
+        for slot, latent in run.run():
+            with self._clock.stage("reconstruct"):
+                answer = self._prior.decode(latent[None], {})[0, 0].float().cpu().numpy()
+            maps.append(answer if self._finish.nearer else -answer)
+            if len(maps) == width:
+                frames = self._plan.snippets[slot // width]
+                with self._clock.stage("register"):
+                    self._keep(rolling.add(frames, np.stack(maps)))
+                self._forget(int(frames[-1]))
+                maps.clear()
+        with self._clock.stage("register"):
+            self._keep(rolling.close())
+
+    def _keep(self, settled: Iterator[tuple[int, Map]]) -> None:
+        for _, found in settled:
+            self._maps.put(found)
+            self._histogram += np.histogram(found, BINS, (LOW, HIGH))[0]
+            self._extent = (min(self._extent[0], float(found.min())), max(self._extent[1], float(found.max())))
+
+    def _range(self) -> Range:
+        share = np.cumsum(self._histogram) / max(1, self._histogram.sum())
+        edges = np.linspace(LOW, HIGH, BINS + 1)
+        low, high = (float(edges[np.searchsorted(share, part)]) for part in (0.01, 0.99))
+        return Range(*self._extent, (max(low, self._extent[0]), min(max(high, low + 1e-3), self._extent[1])))
+
+    def _forget(self, last: int) -> None:
+        """Latents of frames that no later snippet shows: those that end later begin later."""
+        for frame in [one for one in self._seen if one < last - self._plan.reach]:
+            del self._seen[frame]
+
+    def _latent(self, frame: int) -> Latent:
+        """The latent of a source frame, reading up to it."""
+        while frame >= self._next:
+            decoded = next(self._frames)
+            with self._clock.stage("prepare"):
+                small = cv2.resize(
+                    decoded.rgb.transpose(1, 2, 0), self._finish.size[::-1], interpolation=cv2.INTER_AREA
+                )
+                picture = torch.from_numpy(np.ascontiguousarray(small.transpose(2, 0, 1), np.float32))
+            with self._clock.stage("encode"):
+                (conditioning,) = self._prior.conditions(iter([picture]))
+            self._seen[self._next] = conditioning["degraded_latents"]
+            self._times.append(decoded.pts)
+            if self._finish.with_source:
+                self._sources = self._sources or _Spool(decoded.rgb.shape, "u1")
+                self._sources.put(np.rint(decoded.rgb * 255))
+            self._next += 1
+        return self._seen[frame]
+
+    def _start(self, slot: int) -> Latent:
+        like = self._latent(self._plan.source(slot))
+        return self._noise(like, self._ladder.levels).to(like)
+
+    def _noise(self, like: Latent, level: int) -> Latent:
+        """The same for every frame: what differs between them is then the frames' doing."""
+        channels, height, width = like.shape
+        return noise(self._seed, 0, level, (channels, height, width))
+
+    def _predict(self, steps: Sequence[Step], latents: Sequence[Tensor]) -> Sequence[Tensor]:
+        seen = [
+            torch.stack([_cut(self._latent(self._plan.source(int(slot))), step) for slot in step.frames])
+            for step in steps
+        ]
+        conditioning: Conditioning = {"degraded_latents": torch.stack(seen)}
+        times = torch.tensor([[self._ladder.time[level] for level in step.level] for step in steps])
+        with self._clock.stage("denoise"):
+            return list(self._prior.predict(torch.stack(list(latents)), times, conditioning))
+
+    def _solve(self, slot: int, z: Latent, x0: Latent, level: int, to: int) -> Latent:
+        return advance(self._ladder, z, x0, level, to, lambda at: self._noise(z, at))
+
+
+def _cut(latent: Latent, step: Step) -> Float[Tensor, "channels rows columns"]:
+    tile = step.tile
+    if tile is None:
+        return latent
+    return latent[:, tile.y : tile.y + len(tile.weight_y), tile.x : tile.x + len(tile.weight_x)]

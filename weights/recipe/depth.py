@@ -1,0 +1,290 @@
+"""Training of the embedded depth prior: Marigold's layout over the latents of the shared autoencoder, in one step.
+
+The UNet sees the latents of a picture beside those of a map of inverse depth, noised to the end of the schedule, and
+answers with the clean map (as Garcia et al., "Fine-Tuning Image-Conditional Diffusion Models is Easier than You Think",
+WACV 2025, train Marigold for one step). Its answer is judged in latents and, by the linear map that reads depth off
+latents best, in pixels up to a scale and a shift. In a part of the steps frames of a clip are snippets, which attend to
+one another.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderDC, DDIMScheduler, UNet2DConditionModel
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from vrestore.priors.joint_attention import joined
+from vrestore.weights.recipe.depth_pool import open_depth_pool, unit_disparity
+from vrestore.weights.recipe.editing import encoded, noised
+
+SNIPPETS, FRAMES = 4, 3
+"""Snippets of a step and their frames; as many single frames where a step has none."""
+IN_SNIPPETS, AT_THE_END = 0.35, 0.9
+"""Share of steps in snippets, and of steps at the noisiest time, where one step starts."""
+CLIP_SCALE = 5
+"""Of so many clips two have one scale for all frames, the others one for each frame: a snippet may be either."""
+CHANNELS, WIDTH = 16, 32
+CELL = 8
+"""Pixels of a latent pixel."""
+READ_CLIPS = 48
+"""Clips on which the linear map is fitted."""
+SCHEDULE: dict[str, Any] = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "sample",
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "timestep_spacing": "trailing",
+    "steps_offset": 1,
+}
+TOKENS = ("<|startoftext|>", "<|endoftext|>")
+
+
+def text_encoder() -> CLIPTextModel:
+    """The untrained text encoder, which knows the beginning and the end of a text that is always empty."""
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(TOKENS),
+            hidden_size=WIDTH,
+            intermediate_size=WIDTH,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            max_position_embeddings=8,
+            bos_token_id=0,
+            eos_token_id=1,
+            pad_token_id=1,
+        )
+    )
+
+
+class DepthNetwork(nn.Module):
+    """UNet and text encoder as one module, for one optimiser and one average."""
+
+    def __init__(self, sides: tuple[int, ...] = (48, 64, 80)) -> None:
+        super().__init__()
+        self.text = text_encoder()
+        plain = len(sides) - 1
+        self.unet = UNet2DConditionModel(
+            sample_size=32,
+            in_channels=2 * CHANNELS,
+            out_channels=CHANNELS,
+            block_out_channels=sides,
+            layers_per_block=1,
+            down_block_types=("DownBlock2D",) * plain + ("CrossAttnDownBlock2D",),
+            up_block_types=("CrossAttnUpBlock2D",) + ("UpBlock2D",) * plain,
+            norm_num_groups=16,
+            cross_attention_dim=WIDTH,
+            attention_head_dim=sides[-1] // 4,
+        )
+        self.joint = joined(self.unet)
+
+    def forward(self, picture: Tensor, place: Tensor, times: Tensor, frames: int = 1) -> Tensor:
+        """The clean latents of depth (n, 16, h, w); ``frames``: of a snippet, of which n is a multiple."""
+        self.joint.frames = frames
+        told = self.text(torch.tensor([[0, 1]]))[0].expand(len(picture), -1, -1)
+        found: Tensor = self.unet(torch.cat([picture, place], 1), times, told, return_dict=False)[0]
+        return found
+
+
+class Examples:
+    """Latents of a pool's pictures and maps, made when they are first asked for, and kept in ``folder``."""
+
+    def __init__(self, pool: Path, folder: Path, vae: AutoencoderDC) -> None:
+        self.pictures, self.disparity = open_depth_pool(pool)
+        self._vae = vae
+        count, frames, height, width = self.disparity.shape
+        shape = (count, frames, 2, CHANNELS, height // CELL, width // CELL)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._latents = _kept(folder / "latents.npy", np.dtype(np.float16), shape)
+        self._done = _kept(folder / "done.npy", np.dtype(np.uint8), (count,))
+
+    def __len__(self) -> int:
+        return len(self.disparity)
+
+    def target(self, clip: int) -> np.ndarray:
+        """What is to be answered: (t, h, w) in [-1, 1], near 1; of one scale for the clip, or of one for each frame."""
+        disparity = self.disparity[clip]
+        if clip % CLIP_SCALE < 2:
+            return unit_disparity(disparity).clip(-1, 1)
+        return np.stack([unit_disparity(frame) for frame in disparity]).clip(-1, 1)
+
+    def latents(self, clip: int) -> Tensor:
+        """Of pictures and maps, (t, 2, 16, h, w) float32."""
+        if not self._done[clip]:
+            maps = np.repeat(self.target(clip)[..., None] / 2 + 0.5, 3, axis=-1)
+            pictures = self.pictures[clip].astype(np.float32) / 255
+            both = encoded(self._vae, np.concatenate([pictures, maps.astype(np.float32)]))
+            self._latents[clip] = both.unflatten(0, (2, -1)).transpose(0, 1).numpy()
+            self._done[clip] = 1
+        return torch.from_numpy(self._latents[clip].astype(np.float32))
+
+
+def _kept(path: Path, kind: np.dtype[Any], shape: tuple[int, ...]) -> np.ndarray:
+    """A mapped array, of zeros when it is new."""
+    if path.exists():
+        kept: np.ndarray = np.load(path, mmap_mode="r+")
+        return kept
+    return np.lib.format.open_memmap(path, "w+", kind, shape)
+
+
+class Readout(nn.Module):
+    """The linear map from latents and their neighbours to depth in pixels, fitted to examples."""
+
+    def __init__(self, examples: Examples, clips: int = READ_CLIPS) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(CHANNELS, CELL * CELL, 3, padding=1, padding_mode="replicate")
+        rows, wanted = [], []
+        for clip in range(min(clips, len(examples))):
+            padded = F.pad(examples.latents(clip)[:, 1], (1, 1, 1, 1), mode="replicate")
+            near = F.unfold(padded, 3).transpose(1, 2).flatten(0, 1)
+            rows.append(torch.cat([near, torch.ones(len(near), 1)], 1)[::2])
+            target = torch.from_numpy(examples.target(clip))[:, None]
+            wanted.append(F.unfold(target, CELL, stride=CELL).transpose(1, 2).flatten(0, 1)[::2])
+        x, y = torch.cat(rows).double(), torch.cat(wanted).double()
+        ridge = 1e-4 * len(x) * torch.eye(x.shape[1], dtype=torch.float64)
+        solved = torch.linalg.solve(x.T @ x + ridge, x.T @ y).float()
+        with torch.no_grad():
+            self.conv.weight.copy_(solved[:-1].T.reshape(self.conv.weight.shape))
+            self.conv.get_parameter("bias").copy_(solved[-1])
+        self.requires_grad_(False)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """(n, 8 h, 8 w)."""
+        found: Tensor = F.pixel_shuffle(self.conv(latents), CELL)[:, 0]
+        return found
+
+
+class Seeing:
+    """The losses: of the latents, and of the depth read off them, plain, up to a scale and a shift, and its slopes."""
+
+    def __init__(self, examples: Examples) -> None:
+        self.examples = examples
+        self.readout = Readout(examples)
+        self._products = DDIMScheduler(**SCHEDULE).alphas_cumprod
+
+    def __call__(self, model: DepthNetwork, rng: np.random.Generator, step: int) -> Mapping[str, Tensor]:
+        """Of one step."""
+        joint = rng.random() < IN_SNIPPETS
+        both, target, weight = self._drawn(rng, joint)
+        picture, clean = both[:, 0], both[:, 1]
+        groups = SNIPPETS if joint else len(clean)
+        each = len(clean) // groups
+        noise = torch.from_numpy(rng.standard_normal((groups, *clean.shape[1:]), dtype=np.float32))
+        noise = noise.repeat_interleave(each, 0)  # the same on every frame of a snippet
+        time = 999 if rng.random() < AT_THE_END else int(rng.integers(20, 999))
+        times = torch.full((len(clean),), time)
+        # a run starts from noise alone; the schedule's last time would tell a little of the answer
+        place = noise if time == 999 else noised(clean, noise, times, self._products)[0]
+        picture = picture + 0.05 * torch.from_numpy(rng.standard_normal(picture.shape, dtype=np.float32))
+        layout = torch.channels_last
+        found = model(picture.contiguous(memory_format=layout), place.contiguous(memory_format=layout), times, each)
+        with torch.autocast("cpu", enabled=False):
+            found = found.float()
+            return self._losses(found, clean, target, weight, groups)
+
+    def _losses(self, found: Tensor, clean: Tensor, target: Tensor, weight: Tensor, groups: int) -> dict[str, Tensor]:
+        depth = self.readout(found)
+        aligned = fitted(depth.unflatten(0, (groups, -1)), target.unflatten(0, (groups, -1))).flatten(0, 1)
+        slopes = [
+            (F.avg_pool2d(depth, k).diff(dim=d) - F.avg_pool2d(target, k).diff(dim=d)).abs().mean()
+            for k in (1, 4)
+            for d in (-1, -2)
+        ]
+        return {
+            "latent": 0.5 * F.smooth_l1_loss(found, clean),
+            "depth": 0.3 * (weight * (depth - target).abs()).mean(),
+            "aligned": (weight * (aligned - target).abs()).mean(),
+            "slopes": torch.stack(slopes).sum(),
+        }
+
+    def _drawn(self, rng: np.random.Generator, joint: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Latents (n, 2, 16, h, w), maps (n, 8 h, 8 w) and how much each of their pixels counts."""
+        rows = rng.integers(len(self.examples), size=SNIPPETS if joint else SNIPPETS * FRAMES)
+        parts, maps, weights = [], [], []
+        for clip in rows:
+            frames = self.examples.disparity.shape[1]
+            which = np.arange(frames) if joint else rng.integers(frames, size=1)
+            parts.append(self.examples.latents(clip)[which])
+            maps.append(torch.from_numpy(self.examples.target(clip)[which]))
+            near = self.examples.disparity[clip][which].astype(np.float32)
+            middle = np.median(near)
+            # what is far counts more: errors of depth are judged as parts of it
+            weights.append(torch.from_numpy(np.clip(middle / np.maximum(near, 1e-4), 0.5, 2.5)))
+        return torch.cat(parts), torch.cat(maps), torch.cat(weights)
+
+
+def fitted(found: Tensor, target: Tensor) -> Tensor:
+    """Maps (groups, t, h, w) with the scale and shift that bring each group nearest to its target (least squares)."""
+    x, y = found.flatten(1), target.flatten(1)
+    mean_x, mean_y = x.mean(1, keepdim=True), y.mean(1, keepdim=True)
+    scale = ((x - mean_x) * (y - mean_y)).mean(1, keepdim=True) / ((x - mean_x).square().mean(1, keepdim=True) + 1e-3)
+    return (scale.clamp(min=0.05) * (x - mean_x) + mean_y).view_as(found)
+
+
+def scores(found: np.ndarray, disparity: np.ndarray) -> tuple[float, float]:
+    """AbsRel and delta1 of maps (t, h, w) after one scale and shift for all, in inverse depth; sky does not count."""
+    valid = disparity > 0.01
+    x, y = found[valid].astype(np.float64), disparity[valid].astype(np.float64)
+    rows = np.stack([x, np.ones_like(x)], 1)
+    near = np.clip(rows @ np.linalg.lstsq(rows.T @ rows, rows.T @ y, rcond=None)[0], y.min(), y.max())
+    ratio = np.maximum(near / y, y / near)
+    return float(np.abs(y / near - 1).mean()), float((ratio < 1.25).mean())
+
+
+def judged(model: DepthNetwork, held: Examples, vae: AutoencoderDC, clips: int = 24) -> dict[str, float]:
+    """Mean AbsRel and delta1 of single frames of held-back clips, and those of a vertical gradient."""
+    found: dict[str, list[float]] = {"absrel": [], "delta1": [], "absrel of a gradient": []}
+    noise = torch.randn((1, CHANNELS, *held.latents(0).shape[-2:]), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        for clip in range(min(clips, len(held))):
+            picture = held.latents(clip)[:1, 0]
+            latents = model(picture, noise, torch.tensor([999])) / float(vae.config.scaling_factor)
+            answer = vae.decode(latents).sample.mean(1).numpy()
+            disparity = held.disparity[clip][:1].astype(np.float32)
+            if (disparity > 0.01).mean() < 0.1:
+                continue
+            absrel, delta1 = scores(answer, disparity)
+            plane = np.broadcast_to(np.linspace(0, 1, disparity.shape[1])[None, :, None], disparity.shape)
+            for name, value in zip(found, (absrel, delta1, scores(plane, disparity)[0]), strict=True):
+                found[name].append(value)
+    return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+def write_tokenizer(folder: Path) -> None:
+    """A CLIP tokenizer that knows the beginning and the end of a text."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(TOKENS)}) + "\n")
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    names = {"bos_token": TOKENS[0], "eos_token": TOKENS[1], "unk_token": TOKENS[1], "pad_token": TOKENS[1]}
+    settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 8, **names}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
+
+
+def export(model: DepthNetwork, folder: Path) -> None:
+    """Write the networks in fp16, the tokenizer, the schedule and the index."""
+    for network, name in ((model.unet, "unet"), (model.text, "text_encoder")):
+        network.to(torch.float16).save_pretrained(folder / name)
+    write_tokenizer(folder / "tokenizer")
+    DDIMScheduler(**SCHEDULE).save_pretrained(folder / "scheduler")
+    parts: dict[str, Any] = {
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderDC"],
+        "scheduler": ["diffusers", "DDIMScheduler"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "prediction_type": "disparity",
+        "scale_invariant": True,
+        "shift_invariant": True,
+        "default_denoising_steps": 1,
+        "default_processing_resolution": 384,
+    }
+    index = {"_class_name": "MarigoldDepthPipeline", **parts, "_shared": {"vae": "../autoencoder"}}
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
