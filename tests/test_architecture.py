@@ -20,8 +20,8 @@ LEVELS = {
     "timeline prompts",
     2: "noise sampling guidance flow luma gather exposure propagation prior prior_options conditioning device memory "
     "registration fusion",
-    3: "executor store checkpoint priors priors.* attention attention_bank attention_layers controls task zero_shot "
-    "shutter",
+    3: "executor inversion store checkpoint priors priors.* attention attention_bank attention_layers controls task "
+    "zero_shot shutter",
     4: "engine engine.* job walk depth_walk mapping entries retime extras span tally",
     5: "tasks tasks.*",
     6: "__init__ batch batch.* comparison montage preset record weights.recipe weights.recipe.*",

@@ -16,7 +16,7 @@ from torch import Tensor
 from vrestore.errors import ConfigError
 from vrestore.shapes import AnyLatents, Latent, Levels
 
-Kind = Literal["bridge", "flow", "ddim"]
+Kind = Literal["bridge", "flow", "ddim", "lcm"]
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class Ladder:
     """What levels 0..T mean. On level i a latent is ``alpha[i] * clean + sigma[i] * end`` (+ noise of a bridge)."""
 
     kind: Kind
-    """bridge: ``end`` is the degraded latent. flow, ddim: ``end`` is standard normal noise."""
+    """bridge: ``end`` is the degraded latent. flow, ddim, lcm: ``end`` is standard normal noise."""
     time: tuple[float, ...]
-    """What the prior is told. bridge and flow: in [0, 1]; ddim: the training timestep."""
+    """What the prior is told. bridge and flow: in [0, 1]; ddim and lcm: the training timestep."""
     alpha: tuple[float, ...]
     """Share of the clean latent, falling from (almost) 1 at level 0."""
     sigma: tuple[float, ...]
@@ -35,6 +35,8 @@ class Ladder:
     """Deviation scale of a bridge: between its ends it holds noise of deviation ``spread * sqrt(alpha * sigma)``."""
     mixed: bool = False
     """Whether a run starts between the degraded latent and the end point, not at the end point itself."""
+    scaling: float = 10.0
+    """By how much a consistency model (lcm) scales timesteps where it blends its answer with what it was given."""
 
     @property
     def levels(self) -> int:
@@ -103,10 +105,43 @@ def ddim_ladder(
     return Ladder("ddim", time, tuple(x**0.5 for x in on_levels), tuple((1 - x) ** 0.5 for x in on_levels))
 
 
+def lcm_ladder(
+    steps: int,
+    alphas_cumprod: Sequence[float] | Float[Tensor, " train"],
+    *,
+    original: int = 50,
+    strength: float = 1.0,
+    scaling: float = 10.0,
+) -> Ladder:
+    """Levels of a latent consistency model, among the timesteps that it was distilled on.
+
+    Luo et al., "Latent Consistency Models", 2023, algorithm 3; the levels and defaults are those of diffusers'
+    ``LCMScheduler``.
+
+    Args:
+        steps: T, at most ``int(original * strength)``.
+        alphas_cumprod: as in `ddim_ladder`.
+        original: timesteps of the distillation, evenly spaced.
+        strength: part of the ladder that is walked; below 1 a run starts from the degraded latent with noise.
+        scaling: of timesteps, in `lcm`.
+    """
+    products = [float(x) for x in alphas_cumprod]
+    _check_steps(original, len(products))
+    among = int(original * strength)
+    _check_steps(steps, among)
+    skip = len(products) // original
+    # evenly from the noisiest on
+    timesteps = sorted((among - i * among // steps) * skip - 1 for i in range(steps))
+    on_levels = [1.0] + [products[t] for t in timesteps]
+    time = (0.0, *(float(t) for t in timesteps))
+    alpha, sigma = tuple(x**0.5 for x in on_levels), tuple((1 - x) ** 0.5 for x in on_levels)
+    return Ladder("lcm", time, alpha, sigma, mixed=strength < 1, scaling=scaling)
+
+
 def interpolate(
     ladder: Ladder, clean: AnyLatents, end: AnyLatents, level: int | Levels, noise: AnyLatents | None = None
 ) -> AnyLatents:
-    """Latents at a level between a clean latent and the ladder's end point: the forward process of all three kinds.
+    """Latents at a level between a clean latent and the ladder's end point: the forward process of all kinds.
 
     ``noise``: standard normal, for a bridge with a spread; ``None`` leaves it out.
     """
@@ -138,10 +173,13 @@ def advance(
     """One step of the solver that the ladder's kind asks for.
 
     ``freedom`` in [0, 1]: share of the noise that a stochastic sampler of that kind would draw, none in the last step.
-    A flow draws none at all. ``noise`` as in `start`, asked only where it is drawn.
+    A flow draws none at all; consistency models know no other way and draw all of it. ``noise`` as in `start`, asked
+    only where it is drawn.
     """
     if ladder.kind == "flow":
         return flow_euler(ladder, z, x0, level, to)
+    if ladder.kind == "lcm":
+        return lcm(ladder, z, x0, level, to, noise(to).to(z) if to > 0 else None)
     free = freedom if to > 0 else 0.0
     drawn = noise(to).to(z) if free else None
     if ladder.kind == "bridge":
@@ -177,6 +215,71 @@ def ddim(
     if noise is not None and eta:
         moved = moved + fresh.to(z.dtype) * noise
     return _keep_still(z, moved, level, to)
+
+
+DATA_DEVIATION = 0.5
+"""Of clean latents, as consistency models assume it."""
+
+
+def lcm(
+    ladder: Ladder,
+    z: AnyLatents,
+    x0: AnyLatents,
+    level: int | Levels,
+    to: int | Levels,
+    noise: AnyLatents | None = None,
+) -> AnyLatents:
+    """One step of multistep consistency sampling: the consistency function, then new noise up to level ``to``.
+
+    Song et al., "Consistency Models", ICML 2023, algorithm 1, with the boundary conditions of appendix C; Luo et al.,
+    "Latent Consistency Models", 2023. Level 0 is the consistency function itself, without noise.
+
+    Raises:
+        ConfigError: a ladder of another kind; noise missing; a step upwards; level 0 left.
+    """
+    _check_kind(ladder, "lcm")
+    _check_noise(level, to, noise, float(bool((torch.as_tensor(to) > 0).any())))
+    s, t = (_at(ladder, values, level, z) for values in (ladder.sigma, ladder.time))
+    b, r = (_at(ladder, values, to, z) for values in (ladder.alpha, ladder.sigma))
+    _check_leaves_noise(s, level, to)
+    scaled = t * ladder.scaling
+    skip = DATA_DEVIATION**2 / (scaled**2 + DATA_DEVIATION**2)
+    out = scaled / (scaled**2 + DATA_DEVIATION**2).sqrt()
+    moved = b.to(z.dtype) * (out.to(z.dtype) * x0 + skip.to(z.dtype) * z)
+    if noise is not None:
+        moved = moved + r.to(z.dtype) * noise
+    return _keep_still(z, moved, level, to)
+
+
+def undone(ladder: Ladder, z: AnyLatents, tried: AnyLatents, x0: AnyLatents, level: int, to: int) -> AnyLatents:
+    """Where a deterministic step down that ends at ``z`` began, by what the prior says of a guess at that place.
+
+    The step is that of `ddim`, `flow_euler` or `bridge_euler` from level ``to`` to ``level``. If ``tried`` is the
+    place itself, it comes back: so inversion is to find a fixed point (Pan et al., "Effective Real Image Editing with
+    Accelerated Iterative Diffusion Inversion", ICCV 2023). The first guess, ``z`` itself, gives DDIM inversion as it is
+    commonly done. Level 0 may be clean.
+
+    Args:
+        ladder: of another kind than lcm, whose steps draw noise.
+        z: at ``level``.
+        tried: a guess at level ``to``.
+        x0: the clean latents behind ``tried``, told to be at level ``to``.
+        level: where the step ends.
+        to: where it began, noisier than ``level``.
+
+    Raises:
+        ConfigError: a ladder of consistency models; ``to`` not above ``level``.
+    """
+    if ladder.kind == "lcm":
+        raise ConfigError("A ladder of consistency models cannot be climbed; invert with a DDIM ladder.")
+    if to <= level:
+        raise ConfigError(f"Level {to} is not above {level}; an inversion climbs.")
+    a, b = (_at(ladder, ladder.alpha, i, z) for i in (level, to))
+    s, r = (_at(ladder, ladder.sigma, i, z) for i in (level, to))
+    if ladder.kind != "ddim":
+        return z + ((r - s) / r).to(z.dtype) * (tried - x0)
+    end = (tried - b.to(z.dtype) * x0) / r.to(z.dtype)
+    return (b / a).to(z.dtype) * z + (r - s * b / a).to(z.dtype) * end
 
 
 def flow_euler(ladder: Ladder, z: AnyLatents, x0: AnyLatents, level: int | Levels, to: int | Levels) -> AnyLatents:

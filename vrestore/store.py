@@ -52,10 +52,14 @@ class Store(Protocol):
 
 
 class RamStore:
-    """Latents in the memory of a device; the executor computes where its store keeps the latents."""
+    """Latents in the memory of a device; the executor computes where its store keeps the latents.
 
-    def __init__(self, device: torch.device | str = "cpu") -> None:
+    ``half``: held as float16, for what need not be exact.
+    """
+
+    def __init__(self, device: torch.device | str = "cpu", *, half: bool = False) -> None:
         self._device = torch.device(device)
+        self._dtype = torch.float16 if half else torch.float32
         self._latents: dict[int, Tensor] = {}
         self.peak = 0
 
@@ -70,16 +74,16 @@ class RamStore:
         return sum(latent.nbytes for latent in self._latents.values())
 
     def put(self, frame: int, latent: Latent) -> None:
-        """Hold a copy of a latent, as float32."""
+        """Hold a copy of a latent."""
         if self._latents:
             _check_shape(frame, latent, tuple(next(iter(self._latents.values())).shape))
-        self._latents[frame] = latent.detach().to(self._device, torch.float32, copy=True)
+        self._latents[frame] = latent.detach().to(self._device, self._dtype, copy=True)
         self.peak = max(self.peak, self.live)
 
     def get(self, frame: int) -> Latent:
         """A copy of a frame's latent."""
         _check_held(frame, frame in self)
-        return self._latents[frame].clone()
+        return self._latents[frame].to(torch.float32, copy=True)
 
     def release(self, frame: int) -> None:
         """Forget a frame."""
@@ -103,13 +107,15 @@ class MmapStore:
     Args:
         folder: created if missing.
         slots: latents per file, at least 1.
+        half: held as float16, for what need not be exact.
 
     Raises:
         OutputError: the folder cannot be written, or the disk is full (at :meth:`put`).
     """
 
-    def __init__(self, folder: Path, *, slots: int = 64) -> None:
+    def __init__(self, folder: Path, *, slots: int = 64, half: bool = False) -> None:
         self._folder = Path(folder)
+        self._dtype = np.dtype(np.float16 if half else np.float32)
         self._slots = max(1, slots)
         self._files: list[Path] = []
         self._maps: list[np.memmap] = []
@@ -126,10 +132,10 @@ class MmapStore:
     @property
     def bytes(self) -> int:
         """Size of the latents held now."""
-        return 0 if self._shape is None else self.live * 4 * int(np.prod(self._shape))
+        return 0 if self._shape is None else self.live * self._dtype.itemsize * int(np.prod(self._shape))
 
     def put(self, frame: int, latent: Latent) -> None:
-        """Write a latent, as float32."""
+        """Write a latent."""
         shape = tuple(latent.shape) if self._shape is None else self._shape
         _check_shape(frame, latent, shape)
         if frame not in self._slot_of:
@@ -143,7 +149,7 @@ class MmapStore:
     def get(self, frame: int) -> Latent:
         """A copy of a frame's latent, in memory."""
         _check_held(frame, frame in self)
-        return torch.from_numpy(np.array(self._slot(frame)))
+        return torch.from_numpy(np.array(self._slot(frame), np.float32))
 
     def release(self, frame: int) -> None:
         """Forget a frame; its slot is used again."""
@@ -182,11 +188,11 @@ class MmapStore:
 
     def _grow(self, shape: tuple[int, ...]) -> None:
         """One more file. It is written in full at once: a full disk is an error here, not a crash in a later write."""
-        file = self._folder / f"latents-{len(self._files):04d}.f32"
+        file = self._folder / f"latents-{len(self._files):04d}.f{8 * self._dtype.itemsize}"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            np.zeros((self._slots, *shape), np.float32).tofile(file)
-            self._maps.append(np.memmap(file, np.float32, mode="r+", shape=(self._slots, *shape)))
+            np.zeros((self._slots, *shape), self._dtype).tofile(file)
+            self._maps.append(np.memmap(file, self._dtype, mode="r+", shape=(self._slots, *shape)))
         except OSError as error:
             with suppress(OSError):
                 file.unlink()
