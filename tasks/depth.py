@@ -5,6 +5,7 @@ scale and shift each, they agree on the whole shot, as in RollingDepth. Values a
 and a shift, 0 the farthest and 1 the nearest place of a shot; a shot is never registered with another one.
 """
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Annotated, ClassVar, Literal
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 
 from vrestore.clock import Clock
 from vrestore.depth_walk import DepthWalk, Finish, Range
@@ -34,6 +36,9 @@ from vrestore.video.maps import KINDS, choose_maps, is_gray, noted
 from vrestore.video.output import AnyEncoding, choose_output
 from vrestore.video.pictures import PictureEncoding
 from vrestore.video.planes import has_alpha
+from vrestore.video.stills import is_still_name
+
+log = logging.getLogger(__name__)
 
 LARGEST = 2.0
 """How many times larger than the source, at most, the prior sees it: it was not trained on mush."""
@@ -74,9 +79,6 @@ class DepthConfig(TaskConfig):
     def __post_init__(self) -> None:
         """Raises ConfigError for a value outside its range."""
         super().__post_init__()
-        for name in UNUSED:
-            if getattr(self, name) != TaskConfig.__dataclass_fields__[name].default:
-                raise ConfigError(f"{name} is {getattr(self, name)}, but depth has none; leave it out")
         if not 1 <= self.snippet <= 4:
             raise ConfigError(f"snippet is {self.snippet}; give 1 to 4 frames")
         if self.resolution is not None and not 32 <= self.resolution <= 4096:
@@ -140,7 +142,10 @@ class Depth:
         return float("nan")
 
     def checked(self, prior: PriorSource) -> None:
-        """PriorError if the prior does not make depth."""
+        """PriorError if the prior does not make depth. Warns of settings that other heads have."""
+        defaults = TaskConfig.__dataclass_fields__
+        for name in (one for one in UNUSED if getattr(self.config, one) != defaults[one].default):
+            log.warning("%s has no meaning for depth, which goes by snippets", name)
         if not hasattr(prior.adapter, "nearer_is_larger"):
             raise PriorError(
                 f"the prior {self.config.prior!r} makes no depth; name one that does, such as depth, or a folder of "
@@ -171,6 +176,8 @@ class Depth:
     ) -> AnyEncoding:
         """As ``view`` asks, with a note of what the values mean. ConfigError for what cannot be."""
         path, formats = output, replace(formats, alpha=False)
+        if self.config.side_by_side and path.suffix.lower() == ".npz":
+            raise ConfigError(f"side_by_side shows colours, and {path.name} is to hold data; name a video")
         shown = replace(info, width=size[1], pix_fmt=_opaque(info.pix_fmt))
         if not self._is_gray(path, formats):
             if path.suffix.lower() == ".npz":
@@ -179,16 +186,16 @@ class Depth:
                 shown = replace(shown, color=ColorTags(), hdr=None)
             found = choose_output(shown, path, size, span, formats)
             return noted(found, self._note(), gray=False) if isinstance(found, Encoding) else found
-        if self.config.side_by_side:
-            raise ConfigError(f"side_by_side shows colours, and {path.name} is to hold data; name a video")
         if path.suffix.lower() == ".npz":
             return choose_maps(path, self._note(), None, self.config.exr_channel, size)
         if path.suffix.lower() in KINDS:
             pictures = choose_output(shown, path, size, span, formats)
             number = pictures.first_number if isinstance(pictures, PictureEncoding) else None
             return choose_maps(path, self._note(), number, self.config.exr_channel, size)
+        if is_still_name(path):
+            return choose_maps(path, self._note(), None, self.config.exr_channel, size)  # which refuses it
         found = choose_output(shown, path, size, span, replace(formats, codec=formats.codec or "ffv1"))
-        if not isinstance(found, Encoding):
+        if not isinstance(found, Encoding):  # other pictures have been refused
             raise ConfigError(f"{path.name} holds no data of 16 bits; name one of {', '.join(KINDS)}, or an .mkv")
         return noted(found, self._note(), gray=True)
 
@@ -207,7 +214,7 @@ class Depth:
         source, config = prior_of(self.config), self.config
         gray = is_gray(encoding) if encoding is not None else config.view == "gray"
 
-        def picture(found: Map, whole: Range, seen: Frame | None) -> Frame:
+        def picture(found: Map, whole: Range, seen: Tensor | None) -> Tensor:
             large = cv2.resize(found, size[::-1], interpolation=cv2.INTER_LINEAR)
             low, high = (whole.low, whole.high) if gray else whole.usual
             values = np.clip((large - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)

@@ -168,3 +168,24 @@ def tiny_between_prior(tiny_prior, tmp_path_factory):
     shutil.copytree(tiny_prior, folder)
     (folder / "model_index.json").write_text('{"_class_name": "InterpolationPrior"}')
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_depth_prior(tmp_path_factory):
+    """A very small prior of depth of random weights, in the layout of the embedded one: its autoencoder lies beside."""
+    import torch
+    from diffusers import AutoencoderDC
+
+    from vrestore.weights.recipe.depth import DepthNetwork, export
+
+    root = tmp_path_factory.mktemp("priors")
+    with torch.random.fork_rng():
+        torch.manual_seed(8)
+        AutoencoderDC(
+            latent_channels=16, attention_head_dim=4, encoder_block_types="ResBlock", decoder_block_types="ResBlock",
+            encoder_block_out_channels=(8, 8, 8, 16), decoder_block_out_channels=(8, 8, 8, 16),
+            encoder_layers_per_block=(1, 1, 1, 1), decoder_layers_per_block=(1, 1, 1, 1),
+            encoder_qkv_multiscales=((), (), (), ()), decoder_qkv_multiscales=((), (), (), ()), scaling_factor=0.8,
+        ).save_pretrained(root / "autoencoder")  # fmt: skip
+        export(DepthNetwork((16, 16)), root / "tiny_depth")
+    return root / "tiny_depth"

@@ -18,13 +18,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vrestore.clock import Clock
+from vrestore.errors import PriorError
 from vrestore.executor import Executor, State
 from vrestore.noise import noise
 from vrestore.plan import SnippetsPlan, Step
 from vrestore.prior import Conditioning, Prior
 from vrestore.registration import Map, Rolling
 from vrestore.sampling import advance
-from vrestore.shapes import Frame, Latent
+from vrestore.shapes import Latent
 from vrestore.store import RamStore, Store
 from vrestore.video import DecodedFrame
 from vrestore.walk import Restored
@@ -49,8 +50,8 @@ class Finish:
 
     size: tuple[int, int]
     """(height, width) that the prior sees."""
-    picture: Callable[[Map, "Range", Frame | None], Frame]
-    """The output frame of a map, from the shot's range and the source (where ``with_source``)."""
+    picture: Callable[[Map, "Range", Tensor | None], Tensor]
+    """The output frame (3, height, width) of a map, from the shot's range and the source (where ``with_source``)."""
     with_source: bool = False
     align: bool = True
     block: int = 128
@@ -108,13 +109,21 @@ class DepthWalk:
         self._next = 0
         self._times: list[int] = []
         self._sources: _Spool | None = None
-        self._maps = _Spool(finish.size, "<f4")
+        self._maps: _Spool | None = None
         self._histogram = np.zeros(BINS, np.int64)
         self._extent = (np.inf, -np.inf)
         self.executor = Place(RamStore(prior.device), handed_out=begin)
 
     def ticks(self) -> Iterator[Iterator[Restored]]:
         """Finished frames, one in a group; the first when all of the shot has been seen."""
+        try:
+            yield from self._finished()
+        finally:
+            for spool in (self._maps, self._sources):
+                if spool is not None:
+                    spool.file.close()
+
+    def _finished(self) -> Iterator[Iterator[Restored]]:
         self._register()
         whole = self._range()
         for frame in range(self._begin, self._plan.pictures):
@@ -122,7 +131,7 @@ class DepthWalk:
                 source = None
                 if self._sources is not None:
                     source = torch.from_numpy(self._sources.get(frame).astype(np.float32) / 255)
-                picture = self._finish.picture(self._maps.get(frame), whole, source)
+                picture = self._finish.picture(self._map(frame), whole, source)
             self.executor.handed_out = frame + 1
             yield iter([Restored(picture, picture, self._times[frame])])
 
@@ -155,9 +164,15 @@ class DepthWalk:
 
     def _keep(self, settled: Iterator[tuple[int, Map]]) -> None:
         for _, found in settled:
+            self._maps = self._maps or _Spool(self._finish.size, "<f4")
             self._maps.put(found)
             self._histogram += np.histogram(found, BINS, (LOW, HIGH))[0]
             self._extent = (min(self._extent[0], float(found.min())), max(self._extent[1], float(found.max())))
+
+    def _map(self, frame: int) -> Map:
+        if self._maps is None:
+            raise PriorError("the prior gave no map of the shot")
+        return self._maps.get(frame)
 
     def _range(self) -> Range:
         share = np.cumsum(self._histogram) / max(1, self._histogram.sum())

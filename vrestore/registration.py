@@ -18,7 +18,7 @@ from vrestore.errors import ConfigError
 Samples = Float[np.ndarray, "snippets slots points"]
 Slots = Int[np.ndarray, "snippets slots"]
 PerSnippet = Float[np.ndarray, " snippets"]
-Map = Float[np.ndarray, "height width"]
+Map = Float[np.ndarray, "rows columns"]
 
 ITERATIONS = 12
 SETTLED = 1e-4
@@ -312,7 +312,7 @@ class Rolling:
                               "register nothing; give a block of 1 or more, the others 0 or more")  # fmt: skip
 
     def add(
-        self, frames: Int[np.ndarray, " slots"], maps: Float[np.ndarray, "slots height width"]
+        self, frames: Int[np.ndarray, " slots"], maps: Float[np.ndarray, "slots rows columns"]
     ) -> Iterator[tuple[int, Map]]:
         """Takes a snippet, in the order of last frames; gives the frames that are settled by those before it."""
         if frames[-1] - self.given >= self.block + self.reach + self.margin:

@@ -25,7 +25,7 @@ from vrestore.weights.recipe.editing import encoded, noised
 
 SNIPPETS, FRAMES = 4, 3
 """Snippets of a step and their frames; as many single frames where a step has none."""
-IN_SNIPPETS, AT_THE_END = 0.35, 0.9
+IN_SNIPPETS, AT_THE_END = 0.25, 0.95
 """Share of steps in snippets, and of steps at the noisiest time, where one step starts."""
 CLIP_SCALE = 5
 """Of so many clips two have one scale for all frames, the others one for each frame: a snippet may be either."""
@@ -85,6 +85,8 @@ class DepthNetwork(nn.Module):
             attention_head_dim=sides[-1] // 4,
         )
         self.joint = joined(self.unet)
+        with torch.no_grad():  # noise says nothing: else every layer has to unlearn it first
+            self.unet.conv_in.weight[:, CHANNELS:] = 0
 
     def forward(self, picture: Tensor, place: Tensor, times: Tensor, frames: int = 1) -> Tensor:
         """The clean latents of depth (n, 16, h, w); ``frames``: of a snippet, of which n is a multiple."""
