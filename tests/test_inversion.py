@@ -12,7 +12,7 @@ from vrestore.errors import PlanError, ResumeError
 from vrestore.executor import Executor, State
 from vrestore.inversion import Inversion, round_trip
 from vrestore.noise import noise
-from vrestore.plan import CrossedPlan, WindowsPlan, split
+from vrestore.plan import ConsistentPlan, CrossedPlan, WindowsPlan, split
 from vrestore.plan.inversion import climbing
 from vrestore.sampling import Ladder, advance, bridge_ladder, ddim_ladder, flow_ladder, lcm_ladder
 from vrestore.store import MmapStore, RamStore
@@ -166,6 +166,21 @@ def test_a_run_resumed_anywhere_gives_the_same_bits(stop):
     assert second.residual == whole.residual
     for frame, level in ((0, 1), (stop, 2), (FRAMES - 1, 4)):
         assert torch.equal(second.at(frame, level), whole.at(frame, level))
+
+
+def test_the_prior_is_told_what_the_sampling_tells_it():
+    """Windows, levels and directives of an inversion are those of the sampling, upwards."""
+    plan, ladder = ConsistentPlan(WindowsPlan(9, 4, 1, 3, order="sweep")), ddim_ladder(3, PRODUCTS)
+    heard = []
+
+    def hears(steps, latents):
+        heard.extend((tuple(step.frames), tuple(step.level), step.attend) for step in steps)
+        return toy(steps, latents)
+
+    starts(Inversion(plan, hears, clean, ladder, guesses=2), 9)
+    sampled = [(tuple(s.frames), tuple(s.level), s.attend) for steps in plan.ticks() for s in steps]
+    assert len(heard) == 2 * len(sampled)
+    assert set(heard) == set(sampled)
 
 
 # ---- what is refused

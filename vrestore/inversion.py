@@ -18,8 +18,8 @@ from torch import Tensor
 
 from vrestore.errors import PlanError, ResumeError
 from vrestore.executor import MOST_LEVELS, Executor, Predict, State
-from vrestore.plan import CrossedPlan, Plan, Step, WindowsPlan
-from vrestore.plan.inversion import climbing
+from vrestore.plan import Consistent, Plan, Step
+from vrestore.plan.inversion import Sampling, climbing
 from vrestore.sampling import Ladder, advance, undone
 from vrestore.shapes import Latent
 from vrestore.store import Store
@@ -46,7 +46,7 @@ class Inversion:
 
     def __init__(
         self,
-        sampling: WindowsPlan | CrossedPlan,
+        sampling: Sampling,
         predict: Predict,
         clean: Callable[[int], Latent],
         ladder: Ladder,
@@ -147,11 +147,17 @@ class Inversion:
 
     def _predict(self, steps: Sequence[Step], latents: Sequence[Tensor]) -> Sequence[Tensor]:
         """The prior is told that a guess is at the level that is guessed at."""
-        told = [replace(step, level=step.level // self._guesses + 1) for step in steps]
+        told = [self._told(step) for step in steps]
         if self._guesses == 1:
             return self._asked(told, latents)
         found = self._asked(told, [latent[:, latent.shape[1] // 2 :] for latent in latents])
         return [torch.cat([clean, clean], 1) for clean in found]
+
+    def _told(self, step: Step) -> Step:
+        attend = step.attend
+        if isinstance(attend, Consistent):
+            attend = replace(attend, level=attend.level // self._guesses + 1)
+        return replace(step, level=step.level // self._guesses + 1, attend=attend)
 
     def _climb(self, frame: int, z: Tensor, x0: Tensor, level: int, to: int) -> Tensor:
         below = level // self._guesses

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vrestore.errors import PlanError
-from vrestore.plan import CrossedPlan, WindowsPlan, split, validate
+from vrestore.plan import ConsistentPlan, CrossedPlan, WindowsPlan, split, validate
 
 few = settings(max_examples=60, deadline=None)
 
@@ -71,6 +71,19 @@ def test_a_window_has_its_frames_and_those_it_looks_at(arguments):
             assert len(frames) <= plan.window
 
 
+@settings(max_examples=20, deadline=None)
+@given(settings_of_plans())
+def test_consistent_windows_name_their_frames_and_level(arguments):
+    windows = build(arguments | {"anchor": None, "previous": False}).windows
+    plan = ConsistentPlan(windows, share=0.25, seed=3)
+    validate(plan)
+    for steps in plan.ticks():
+        for step in steps:
+            assert step.attend.frames == tuple(step.frames.tolist())
+            assert {step.attend.level} == set(step.level.tolist())
+            assert (step.attend.share, step.attend.seed) == (0.25, 3)
+
+
 def test_no_more_is_held_than_the_levels_of_the_anchor():
     for frames in (100, 1000):
         windows = WindowsPlan(frames, 16, 4, 10)
@@ -90,3 +103,5 @@ def test_what_cannot_be_is_refused():
         CrossedPlan(windows, anchor=None, previous=False, last=False)
     with pytest.raises(PlanError, match="downsampled 0 times"):
         CrossedPlan(windows, downsampling=0)
+    with pytest.raises(PlanError, match="share of 2"):
+        ConsistentPlan(windows, share=2.0)

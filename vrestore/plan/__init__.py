@@ -3,7 +3,7 @@
 from vrestore.plan.attend import Consistent, CrossWindow
 from vrestore.plan.bands import BandsPlan
 from vrestore.plan.cover import Cover
-from vrestore.plan.crossed import CrossedPlan
+from vrestore.plan.crossed import ConsistentPlan, CrossedPlan
 from vrestore.plan.diagonal import DiagonalPlan
 from vrestore.plan.hierarchy import HierarchyPlan
 from vrestore.plan.keyframes import KeyframesPlan
@@ -19,6 +19,7 @@ from vrestore.plan.windows import WindowsPlan
 __all__ = [
     "BandsPlan",
     "Consistent",
+    "ConsistentPlan",
     "Cover",
     "CrossWindow",
     "CrossedPlan",

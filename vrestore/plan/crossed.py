@@ -1,4 +1,4 @@
-"""Overlapping windows whose frames also attend to an anchor and to where the window before ended.
+"""Overlapping windows whose frames also attend to others: an anchor and where the window before ended, or each other.
 
 The windows, their order and what moves are those of `WindowsPlan`; each step gets a directive to the prior's attention,
 and frames outside the window that the directive names come along as context, at the level of the call.
@@ -14,13 +14,58 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vrestore.errors import PlanError
-from vrestore.plan.attend import CrossWindow
+from vrestore.plan.attend import Consistent, CrossWindow
 from vrestore.plan.steps import Step
 from vrestore.plan.windows import WindowsPlan
 
 
+class Directed:
+    """What plans that tell the attention of their windows have in common: all but their steps."""
+
+    windows: WindowsPlan
+
+    @property
+    def frames(self) -> int:
+        """Length of the latent sequence."""
+        return self.windows.frames
+
+    @property
+    def levels(self) -> int:
+        """T, the noisiest level."""
+        return self.windows.levels
+
+    @property
+    def start_level(self) -> int:
+        """T, or 0 for an inversion."""
+        return self.windows.start_level
+
+    @property
+    def end_level(self) -> int:
+        """0, or T for an inversion."""
+        return self.windows.end_level
+
+    @property
+    def keep(self) -> int:
+        """0: a final frame is read, if at all, at levels that it has left."""
+        return self.windows.keep
+
+    @property
+    def picture(self) -> tuple[int, int] | None:
+        """Latent (height, width) that the tiles cover."""
+        return self.windows.picture
+
+    @property
+    def calls(self) -> int:
+        """Windows times ladder steps times tiles; where frames are seen alone, a prior makes more of them."""
+        return self.windows.calls
+
+    def given(self, frame: int) -> bool:
+        """No frame is."""
+        return False
+
+
 @dataclass(frozen=True)
-class CrossedPlan:
+class CrossedPlan(Directed):
     """The plan of editing: `windows`, with cross-window attention.
 
     Args:
@@ -49,55 +94,16 @@ class CrossedPlan:
         CrossWindow(downsampling=self.downsampling)  # raises PlanError
 
     @property
-    def frames(self) -> int:
-        """Length of the latent sequence."""
-        return self.windows.frames
-
-    @property
-    def levels(self) -> int:
-        """T, the noisiest level."""
-        return self.windows.levels
-
-    @property
-    def start_level(self) -> int:
-        """T, or 0 for an inversion."""
-        return self.windows.start_level
-
-    @property
-    def end_level(self) -> int:
-        """0, or T for an inversion."""
-        return self.windows.end_level
-
-    @property
-    def keep(self) -> int:
-        """0: what is read of a final frame is at levels that it has left."""
-        return self.windows.keep
-
-    @property
     def window(self) -> int:
         """Frames of a window, the anchor and the last frame before."""
         anchor = self.anchor is not None and not self._whole
         return self.windows.window + anchor + self._apart
 
     @property
-    def picture(self) -> tuple[int, int] | None:
-        """Latent (height, width) that the tiles cover."""
-        return self.windows.picture
-
-    @property
-    def calls(self) -> int:
-        """Windows times ladder steps times tiles; where frames are seen alone, a prior makes more of them."""
-        return self.windows.calls
-
-    @property
     def live_bound(self) -> int:
         """That of the windows, the anchor's levels, and a frame at each level between two windows that only touch."""
         anchor = self.anchor is not None and self.lingers(self.anchor) > 0
         return self.windows.live_bound + self.levels * (anchor + (self._apart and not self._sweep))
-
-    def given(self, frame: int) -> bool:
-        """No frame is."""
-        return False
 
     def lingers(self, frame: int) -> int:
         """Ticks for which later windows read a frame at a level that it has left."""
@@ -162,3 +168,44 @@ class CrossedPlan:
         if not self.previous or first == 0:
             return None
         return cover.start(-(-first // cover.stride) - 1) + cover.length - 1
+
+
+@dataclass(frozen=True)
+class ConsistentPlan(Directed):
+    """Windows whose frames also attend to a share of the tokens of all others in the window.
+
+    Args:
+        windows: where the windows lie, their levels, order and tiles.
+        share: of the tokens of each other frame, above 0 to 1.
+        seed: of the draw.
+        downsampling: from which downsampling of the latents on; see `Consistent`.
+
+    Raises:
+        PlanError: a share or a downsampling that cannot be.
+    """
+
+    windows: WindowsPlan
+    share: float = 0.5
+    seed: int = 0
+    downsampling: int = 2
+
+    def __post_init__(self) -> None:
+        Consistent((), 0, self.share, self.seed, self.downsampling)  # raises PlanError
+
+    @property
+    def window(self) -> int:
+        """Frames of a window."""
+        return self.windows.window
+
+    @property
+    def live_bound(self) -> int:
+        """That of the windows."""
+        return self.windows.live_bound
+
+    def ticks(self) -> Iterator[tuple[Step, ...]]:
+        """Those of the windows. What is drawn depends on frames and level, so no two windows are one batch."""
+        for steps in self.windows.ticks():
+            yield tuple(replace(step, attend=self._drawn(step)) for step in steps)
+
+    def _drawn(self, step: Step) -> Consistent:
+        return Consistent(tuple(step.frames.tolist()), int(step.level[0]), self.share, self.seed, self.downsampling)

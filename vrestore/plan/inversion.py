@@ -3,11 +3,14 @@
 from dataclasses import replace
 
 from vrestore.errors import PlanError
-from vrestore.plan.crossed import CrossedPlan
+from vrestore.plan.crossed import ConsistentPlan, CrossedPlan
 from vrestore.plan.windows import WindowsPlan
 
+Sampling = WindowsPlan | CrossedPlan | ConsistentPlan
+"""Plans of which there is an inversion."""
 
-def climbing(sampling: WindowsPlan | CrossedPlan, guesses: int = 1) -> WindowsPlan | CrossedPlan:
+
+def climbing(sampling: Sampling, guesses: int = 1) -> Sampling:
     """The plan of an inversion with the windows, tiles and attention of a sampling.
 
     Each of its levels takes as many steps as there are guesses at the latent there: level p of this plan is the guess
