@@ -9,5 +9,6 @@ TASKS: Mapping[str, str] = {
     "sr": "vrestore.tasks.super_resolution:SuperResolution",
     "interpolate": "vrestore.tasks.interpolation:Interpolation",
     "deblur": "vrestore.tasks.deblurring:Deblurring",
+    "edit": "vrestore.tasks.editing:Editing",
 }
 """Command -> "module:class", imported when it is used."""

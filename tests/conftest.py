@@ -189,3 +189,28 @@ def tiny_depth_prior(tmp_path_factory):
         ).save_pretrained(root / "autoencoder")  # fmt: skip
         export(DepthNetwork((16, 16)), root / "tiny_depth")
     return root / "tiny_depth"
+
+
+def tiny_edit(tmp_path_factory):
+    """A very small prior for editing, of random weights: SD 1.5's layout with a ControlNet; see tests/priors."""
+    import importlib.util
+
+    import torch
+
+    spec = importlib.util.spec_from_file_location("small_priors", Path(__file__).parent / "priors" / "conftest.py")
+    small = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(small)
+    from diffusers import ControlNetModel
+
+    folder = tmp_path_factory.mktemp("priors") / "tiny_edit"
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        small.save_text(folder)
+        small.small_vae(4, 0.18215).save_pretrained(folder / "vae")
+        unet = small.small_unet(4, None)
+        unet.save_pretrained(folder / "unet")
+        control = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(4, 8, 8, 16))
+        small.awake(control).save_pretrained(folder / "controlnet")
+    small.save_scheduler(folder / "scheduler", timestep_spacing="trailing", **small.DDIM)
+    small.save_index(folder, "StableDiffusionControlNetPipeline", controlnet=["diffusers", "ControlNetModel"])
+    return folder

@@ -21,7 +21,7 @@ LEVELS = {
     2: "noise sampling guidance flow luma gather exposure propagation prior prior_options conditioning device memory "
     "registration fusion",
     3: "executor inversion store checkpoint priors priors.* attention attention_bank attention_layers controls task "
-    "zero_shot shutter",
+    "zero_shot shutter direction masks",
     4: "engine engine.* job walk depth_walk mapping entries retime extras span tally",
     5: "tasks tasks.*",
     6: "__init__ batch batch.* comparison montage preset record weights.recipe weights.recipe.*",
@@ -177,6 +177,8 @@ def test_public_names():
         "Comparison",
         "Deblurring",
         "DeblurringConfig",
+        "Editing",
+        "EditingConfig",
         "Formats",
         "Interpolation",
         "InterpolationConfig",
@@ -190,6 +192,7 @@ def test_public_names():
         "__version__",
         "compare",
         "deblur",
+        "edit",
         "from_preset",
         "interpolate",
         "run_batch",

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from vrestore.tasks.deblurring import Deblurring as Deblurring
     from vrestore.tasks.deblurring import DeblurringConfig as DeblurringConfig
     from vrestore.tasks.deblurring import deblur as deblur
+    from vrestore.tasks.editing import Editing as Editing
+    from vrestore.tasks.editing import EditingConfig as EditingConfig
+    from vrestore.tasks.editing import edit as edit
     from vrestore.tasks.interpolation import Interpolation as Interpolation
     from vrestore.tasks.interpolation import InterpolationConfig as InterpolationConfig
     from vrestore.tasks.interpolation import interpolate as interpolate
@@ -40,6 +43,8 @@ _HOME = {
     "Comparison": "vrestore.comparison",
     "Deblurring": "vrestore.tasks.deblurring",
     "DeblurringConfig": "vrestore.tasks.deblurring",
+    "Editing": "vrestore.tasks.editing",
+    "EditingConfig": "vrestore.tasks.editing",
     "Formats": "vrestore.video.formats",
     "Interpolation": "vrestore.tasks.interpolation",
     "InterpolationConfig": "vrestore.tasks.interpolation",
@@ -52,6 +57,7 @@ _HOME = {
     "VRestoreError": "vrestore.errors",
     "compare": "vrestore.comparison",
     "deblur": "vrestore.tasks.deblurring",
+    "edit": "vrestore.tasks.editing",
     "from_preset": "vrestore.preset",
     "interpolate": "vrestore.tasks.interpolation",
     "run_batch": "vrestore.batch",

@@ -1,17 +1,19 @@
 """Command-line options from a frozen config dataclass: name, type, default and help have one source.
 
 A field ``scale: Annotated[int, "how much larger"] = 4`` becomes ``--scale INTEGER  how much larger  [default: 4]``.
-``Literal`` becomes a choice, ``bool`` a pair of switches, ``X | None`` an X that may be left out, ``tuple[X, ...]`` a
-comma-separated list.
+``Literal`` becomes a choice, ``bool`` a pair of switches, ``X | None`` an X that may be left out, ``tuple[X, ...]`` an
+option that may be given more than once, or once with a comma-separated list. A field's metadata may hold `ALIAS`,
+another name of the option, and `WHOLE`: commas are part of the value.
 """
 
+from collections.abc import Sequence
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import click
 
-from vrestore.settings import default_of, unwrap
+from vrestore.settings import ALIAS, WHOLE, default_of, unwrap
 
 _SCALARS: "dict[type, click.ParamType[Any]]" = {
     int: click.INT,
@@ -25,22 +27,28 @@ class Action(click.Option):
     """What one call does, or where to: no setting, so no preset holds it."""
 
 
-class CommaSeparated(click.ParamType):  # type: ignore[type-arg]  # generic only in newer releases of click
-    """A list like ``8,16`` of one scalar type."""
+class Several(click.Option):
+    """A list of one scalar type: each time that the option is given, one of them or several with commas between."""
 
-    name = "list"
+    def __init__(self, declarations: Sequence[str], item: "click.ParamType[Any]", *, whole: bool, **rest: Any) -> None:
+        metavar = item.name.upper() if whole else f"{item.name.upper()},..."
+        super().__init__(declarations, type=click.STRING, multiple=True, metavar=metavar, **rest)
+        self._item, self._whole = item, whole
 
-    def __init__(self, item: "click.ParamType[Any]") -> None:
-        self.item = item
+    def type_cast_value(self, ctx: click.Context, value: Any) -> tuple[Any, ...] | None:
+        """The values of all times together; a default or a preset's list is one already."""
+        if value is None:
+            return None
+        given: list[Any] = []
+        for one in [value] if isinstance(value, str) else value:
+            cut = isinstance(one, str) and not self._whole
+            given += [part.strip() for part in one.split(",") if part.strip()] if cut else [one]
+        return tuple(self._item(one, self, ctx) for one in given)
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
-        """A string split at commas; a default is a tuple already."""
-        if not isinstance(value, str):
-            return tuple(value)
-        return tuple(self.item.convert(part.strip(), param, ctx) for part in value.split(",") if part.strip())
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
-        return f"{self.item.name.upper()},..."
+    def value_from_envvar(self, ctx: click.Context) -> Any:
+        """As one value."""
+        found = self.resolve_envvar_value(ctx)
+        return None if found is None else [found]
 
 
 def options_of(config_type: type) -> list[click.Parameter]:
@@ -51,21 +59,26 @@ def options_of(config_type: type) -> list[click.Parameter]:
 
 def _option(field: Field[Any], hint: Any) -> click.Option:
     plain, text = unwrap(hint)
-    flag = field.name.replace("_", "-")
     default = default_of(field)
-    declarations = [field.name, f"--{flag}/--no-{flag}" if plain is bool else f"--{flag}"]
-    kind: dict[str, Any] = {} if plain is bool else {"type": _type(plain, field.name)}
-    if default is MISSING:
-        return click.Option(declarations, required=True, help=text, **kind)
-    shown = default not in (None, ())
-    return click.Option(declarations, default=default, show_default=shown, help=text, **kind)
+    declarations = [field.name, *(_flag(name, plain) for name in (field.name, field.metadata.get(ALIAS)) if name)]
+    rest: dict[str, Any] = {"required": True} if default is MISSING else {"default": default}
+    rest |= {"help": text, "show_default": default not in (MISSING, None, ())}
+    if get_origin(plain) is tuple and get_args(plain)[1:] == (...,):
+        item = _type(get_args(plain)[0], field.name)
+        return Several(declarations, item, whole=bool(field.metadata.get(WHOLE)), **rest)
+    if plain is not bool:
+        rest["type"] = _type(plain, field.name)
+    return click.Option(declarations, **rest)
+
+
+def _flag(name: str, plain: Any) -> str:
+    flag = name.replace("_", "-")
+    return f"--{flag}/--no-{flag}" if plain is bool else f"--{flag}"
 
 
 def _type(plain: Any, name: str) -> "click.ParamType[Any]":
     if get_origin(plain) is Literal:
         return click.Choice(get_args(plain), case_sensitive=False)  # hands back the value itself, not its text
-    if get_origin(plain) is tuple and get_args(plain)[1:] == (...,):
-        return CommaSeparated(_type(get_args(plain)[0], name))
     if plain in _SCALARS:
         return _SCALARS[plain]
     raise TypeError(

@@ -291,7 +291,7 @@ def _direction(job: Job, prior: Prior, clock: Clock) -> Direction | None:
     if not isinstance(job.task, Edits):
         return None
     with clock.stage("load"):
-        return job.task.direct(prior, job.info)
+        return job.task.direct(prior, job.info, job.needs.steps)
 
 
 def _source(job: Job, number: int, first: int) -> int:

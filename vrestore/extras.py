@@ -54,7 +54,8 @@ def choose_extras(
     found = []
     for name, size in wanted.items():
         path = output_beside(output, name)
-        encoding = choose_output(info, path, size, span, formats)
+        same = replace(info, height=size[0], width=size[1])  # pixels keep their shape, whatever the picture's is
+        encoding = choose_output(same, path, size, span, formats)
         check_output(info, path, span, formats, overwrite=options.overwrite)
         found.append(Output(name, path, size, encoding))
     return tuple(found)

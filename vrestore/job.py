@@ -157,13 +157,13 @@ def prepare(task: Task, input: Path | str, output: Path | str | None, options: R
     wanted = task.retiming() if isinstance(task, Retimes) else None
     info = _in_whole_pictures(probe(input, options.formats.rate(fps=wanted is None)), options.deinterlace)
     size = task.output_size(info.height, info.width)
-    if isinstance(task, Edits):
-        task.checked(info)
     prior = _found(config, between=wanted is not None)
     if isinstance(task, Maps):
         task.checked(prior)
     elif hasattr(prior.adapter, "nearer_is_larger"):
         raise PriorError(f"the prior {config.prior!r} makes depth, and nothing else; name another one")
+    if isinstance(task, Edits):
+        task.checked(info, prior.facts)
     prior.check(steps_of(prior, config), (info.height, info.width), size)
     span = frame_span(info, options.start, options.end)
     target = Path("") if output is None else Path(output)
@@ -174,7 +174,7 @@ def prepare(task: Task, input: Path | str, output: Path | str | None, options: R
         count = span[1] - span[0] if wanted is None else shown.frames
         encoding = _encoding(task, shown, target, size, (span[0], span[0] + count), options)
         if isinstance(task, Edits):
-            extras = choose_extras(task.beside(*size), shown, target, span, options)
+            extras = choose_extras(task.beside(*size, prior.facts), shown, target, span, options)
     if wanted and options.shots:
         raise ConfigError(f"shots are given, but {task.name} makes other times and looks for them; leave them out")
     if isinstance(task, Measures):
@@ -254,7 +254,7 @@ def _needs(
         overlap=0 if between or alone else config.overlap,
         tile=config.tile,
         fixed_bytes=fixed,
-        held_bytes=task.held_bytes(*size) if isinstance(task, Edits) else 0,
+        held_bytes=task.held_bytes(*size, prior.facts) if isinstance(task, Edits) else 0,
         keep_window=bool(between) or config.window != TaskConfig.window,
         batches=device.type != "cpu",
         live=max((plan.live_bound for plan in between), default=None),

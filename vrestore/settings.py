@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 ONCE = "once"
 """Key in a field's metadata: said anew for every call, so no preset holds it."""
+ALIAS, WHOLE = "alias", "whole"
+"""Keys for the command line: another name of the option; commas are part of a list's values."""
 
 _NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false", Path: "a path"}
 

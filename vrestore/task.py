@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar, Literal, Protocol, runtime_checkable
 from torch import Tensor
 
 from vrestore.errors import ConfigError
-from vrestore.prior import Conditioning, Prior
-from vrestore.shapes import Frame, Frames, Latent, OutputFrame
+from vrestore.prior import Conditioning, Prior, PriorFacts
+from vrestore.shapes import AnyFrame, Frame, Frames, Latent, OutputFrame
 from vrestore.timeline import Retiming
 from vrestore.video import VideoInfo
 
@@ -173,7 +173,7 @@ class Direction(Protocol):
         """The output frame, from what `Task.finish` gave."""
         ...
 
-    def beside(self, edit: OutputFrame, source: Frame, conditioning: Conditioning) -> Mapping[str, OutputFrame]:
+    def beside(self, edit: OutputFrame, source: Frame, conditioning: Conditioning) -> Mapping[str, AnyFrame]:
         """A picture for each of the files beside the output, by the names of `Edits.beside`."""
         ...
 
@@ -182,22 +182,22 @@ class Direction(Protocol):
 class Edits(Task, Protocol):
     """A head that says frame by frame what shall become of it: an optional part of the contract."""
 
-    def checked(self, info: VideoInfo) -> None:
-        """VRestoreError for what cannot be done with such an input; asked before anything is computed."""
+    def checked(self, info: VideoInfo, facts: PriorFacts) -> None:
+        """VRestoreError for what cannot be done with such an input and prior; asked before anything is computed."""
         ...
 
     def files(self) -> tuple[Path, ...]:
         """Files that the result depends on, beside the input: a job goes on only with the same ones."""
         ...
 
-    def beside(self, height: int, width: int) -> Mapping[str, tuple[int, int]]:
+    def beside(self, height: int, width: int, facts: PriorFacts) -> Mapping[str, tuple[int, int]]:
         """Files wanted beside the output: their names, and the (height, width) of their pictures."""
         ...
 
-    def held_bytes(self, height: int, width: int) -> int:
+    def held_bytes(self, height: int, width: int, facts: PriorFacts) -> int:
         """Memory of what `Direction.conditions` gives of a frame."""
         ...
 
-    def direct(self, prior: Prior, info: VideoInfo) -> Direction:
-        """What is wanted, now that the prior is loaded."""
+    def direct(self, prior: Prior, info: VideoInfo, levels: int) -> Direction:
+        """What is wanted, now that the prior is loaded. ``levels``: steps of the ladder."""
         ...

@@ -21,7 +21,7 @@ from vrestore.plan.steps import Plan, Step, Tile
 from vrestore.prior import Conditioning, Prior
 from vrestore.priors.interpolation import BetweenPrior
 from vrestore.sampling import advance, interpolate, start
-from vrestore.shapes import Frame, Latent, OutputFrame
+from vrestore.shapes import AnyFrame, Frame, Latent, OutputFrame
 from vrestore.store import RamStore, Store
 from vrestore.task import Direction, Scene, Task
 from vrestore.timeline import Slot
@@ -39,7 +39,7 @@ class Restored:
     pts: int
     beside: Beside | None = None
     """Of the output frame's size."""
-    pictures: Mapping[str, OutputFrame] = field(default_factory=dict)
+    pictures: Mapping[str, AnyFrame] = field(default_factory=dict)
     """Of the files beside the output, by their names."""
 
 
@@ -228,7 +228,7 @@ class ShotWalk:
         with self._clock.stage("finish"):
             frame = self._task.finish(unpad(found.cpu(), size), entry.source, exact=self._exact)
             around = resized(entry.beside, size)
-            pictures: Mapping[str, OutputFrame] = {}
+            pictures: Mapping[str, AnyFrame] = {}
             if self._direction is not None:
                 frame = self._direction.finished(frame, entry.source, entry.conditioning)
                 pictures = self._direction.beside(frame, entry.source, entry.conditioning)

@@ -31,7 +31,7 @@ from vrestore.priors.hub import PREFIX, hub_folder
 from vrestore.priors.lora import read_lora
 from vrestore.priors.single_file import autoencoder_of, text_encoder_of, unet_of
 from vrestore.priors.stable import Parts, StablePrior
-from vrestore.priors.text import Embedding, embeddings
+from vrestore.priors.text import Embedding, embeddings, places_of
 from vrestore.shapes import Frame, Latents, Times, Windows
 
 NONE = "none"
@@ -169,6 +169,23 @@ class EditPrior(StablePrior):
     def embed(self, texts: Sequence[str]) -> Float[Tensor, "texts tokens width"]:
         """Prompts as the conditioning ``text`` has them, float32 on the CPU. The text encoder is read for each call."""
         return torch.cat(self._embedded(self._folder, self._options, texts))
+
+    @property
+    def unet(self) -> UNet2DConditionModel | UNetMotionModel:
+        """The network."""
+        return self._parts.unet
+
+    def places(self, text: str, words: str) -> tuple[int, ...]:
+        """Positions of the tokens of some words within those of a text. ConfigError if they are not in it."""
+        return places_of(self._folder, text, words)
+
+    def glance(self, latents: Latents, time: float, text: Float[Tensor, "tokens width"]) -> None:
+        """Run the UNet on frames at a time with one text, without guidance and maps, for whoever watches its layers."""
+        x = latents.to(self.device, self._parts.unet.dtype)
+        times = torch.full((len(x),), time, device=self.device)
+        told = text.to(x).expand(len(x), -1, -1)
+        with self._times.at(times) if self._times is not None else nullcontext():
+            self._answer(x, times, told, {}, len(x))
 
     def inverting(self) -> "EditPrior":
         """The same networks for an inversion: no guidance, and ``source_text`` in place of ``text``."""

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from vrestore.errors import PriorError
+from vrestore.errors import ConfigError, PriorError
 from vrestore.priors.folder import ADVICE, load_text, part_folder
 
 log = logging.getLogger(__name__)
@@ -51,3 +51,18 @@ def embeddings(folder: Path, prompts: Sequence[str], encoder: CLIPTextModel | No
             hidden = encoder(tokens.input_ids, attention_mask=tokens.attention_mask if masked else None)[0]
         found.append(hidden.clone())
     return found
+
+
+def places_of(folder: Path, text: str, words: str) -> tuple[int, ...]:
+    """Positions of the tokens of some neighbouring words within those of a text.
+
+    Raises:
+        ConfigError: they are not in it.
+    """
+    tokenizer = load_tokenizer(part_folder(folder, "tokenizer"))
+    whole, part = (tokenizer(one, verbose=False).input_ids for one in (text, words))
+    sought = part[1:-1]  # without the marks of beginning and end
+    for first in range(1, len(whole) - len(sought)):
+        if sought and whole[first : first + len(sought)] == sought:
+            return tuple(range(first, first + len(sought)))
+    raise ConfigError(f"the words {words!r} are not in {text!r}; give neighbouring words of it")

@@ -1,0 +1,285 @@
+"""Editing: prompts over time, masks, maps and files beside the output, on a small random prior."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vrestore import cli, edit, engine
+from vrestore.checkpoint import JobFolder
+from vrestore.errors import ConfigError, OutputError
+from vrestore.metrics import psnr_y
+from vrestore.report import RunOptions
+from vrestore.tasks.editing import Editing, EditingConfig
+
+ROOT = Path(__file__).parents[2]
+SIZE = (24, 40)
+
+
+@pytest.fixture
+def settings(tiny_edit):
+    return {
+        "prior": str(tiny_edit), "prompt": "a sharp stone", "steps": 2, "strength": 0.5, "window": 5, "overlap": 2,
+        "device": "cpu", "dtype": "float32", "guidance_scale": 2.0,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def film(clips, tmp_path):
+    return clips.write(tmp_path / "in.mkv", clips.scene(7, SIZE))
+
+
+def drawn_mask(path, clips, frames=1):
+    """White on the right half."""
+    mask = np.zeros((frames, *SIZE, 3), np.uint8)
+    mask[:, :, SIZE[1] // 2 :] = 255
+    return clips.write(path, mask)
+
+
+def made(settings, source, **more):
+    return torch.stack(list(Editing(**settings | more).stream(source, RunOptions())))
+
+
+def db(a, b):
+    return float(-10 * torch.log10((a - b).square().mean().clamp(min=1e-10)))
+
+
+def test_the_prompt_counts_and_nothing_else_changes_with_it(settings, film):
+    stone, again, noise = (made(settings, film, prompt=text) for text in ("a sharp stone", "a sharp stone", "noise"))
+    assert torch.equal(stone, again)
+    assert not torch.equal(stone, noise)
+
+
+def test_prompts_over_time_are_those_of_runs_with_each(settings, film, tmp_path):
+    """Without overlap of windows frames stand for themselves: the first half has one prompt, the second the other."""
+    (tmp_path / "p.toml").write_text(
+        '[[prompt]]\ntext = "a stone"\nto = "00:00:00:04"\n[[prompt]]\ntext = "noise"\nfrom = 0.16\n'
+    )
+    found = made(settings, film, prompt=None, prompts=tmp_path / "p.toml")
+    stone, noise = (made(settings, film, prompt=text) for text in ("a stone", "noise"))
+    assert torch.equal(found[:4], stone[:4])
+    assert torch.equal(found[4:], noise[4:])
+
+
+def test_maps_lead_the_edit(settings, film):
+    tile, canny, light, none = (
+        made(settings, film, control=control) for control in (None, ("canny",), ("tile:0.1",), ("none",))
+    )
+    for other in (canny, light, none):
+        assert not torch.equal(tile, other)
+    assert torch.equal(tile, made(settings, film, control=("tile",)))
+    assert torch.equal(none, made(settings, film, control=("tile:0",)))
+
+
+def test_a_map_of_ones_own_is_taken(settings, film):
+    """The film itself as a map is what tile is, to the bit."""
+    own = made(settings, film, control=("mine",), control_video=(f"mine={film}",))
+    assert torch.equal(own, made(settings, film, control=("tile",)))
+
+
+def test_outside_of_the_mask_the_source_stays(settings, film, clips, tmp_path):
+    mask = drawn_mask(tmp_path / "mask.mkv", clips)
+    found = made(settings, film, mask=(str(mask),), feather=4)
+    source = torch.from_numpy(clips.read(film)[0].transpose(0, 3, 1, 2)) / 255
+    whole = made(settings, film)
+    half = SIZE[1] // 2
+    assert torch.equal(found[..., : half - 4], source[..., : half - 4])
+    assert db(found[..., half + 4 :], source[..., half + 4 :]) < 30
+    assert db(whole[..., :half], source[..., :half]) < 30
+
+
+def test_in_a_lossy_file_the_source_stays_too(settings, clips, tmp_path):
+    """At least 45 dB from what the input's decoder gives, codec and all."""
+    film = clips.write(tmp_path / "in.mp4", clips.scene(7, (48, 80)), lossless=False)
+    mask = np.zeros((7, 48, 80, 3), np.uint8)
+    mask[:, :, 48:] = 255
+    mask = clips.write(tmp_path / "mask.mkv", mask)
+    edit(film, tmp_path / "out.mp4", **settings, mask=(str(mask),), feather=4)
+    pairs = zip(*(clips.read(path)[0][:, :, :40] for path in (film, tmp_path / "out.mp4")), strict=True)
+    assert np.mean([psnr_y(found, source) for source, found in pairs]) >= 45
+
+
+def test_in_the_background_mode_what_the_mask_shows_stays(settings, film, clips, tmp_path):
+    mask = drawn_mask(tmp_path / "mask.mkv", clips)
+    found = made(settings, film, mask=(str(mask),), feather=2, mode="background")
+    source = torch.from_numpy(clips.read(film)[0].transpose(0, 3, 1, 2)) / 255
+    assert torch.equal(found[..., SIZE[1] // 2 + 2 :], source[..., SIZE[1] // 2 + 2 :])
+    assert db(found[..., : SIZE[1] // 2 - 2], source[..., : SIZE[1] // 2 - 2]) < 30
+
+
+@pytest.mark.parametrize("mode", ["attribute", "style"])
+def test_modes_that_mix_the_source_in_come_nearer_to_it(settings, film, clips, mode):
+    source = torch.from_numpy(clips.read(film)[0].transpose(0, 3, 1, 2)) / 255
+    settings |= {"steps": 4, "strength": 1.0}
+    assert db(made(settings, film, mode=mode), source) > db(made(settings, film), source)
+
+
+def test_an_automatic_mask_is_found_and_bounds_the_edit(settings, film, clips, tmp_path):
+    settings |= {"source_prompt": "a picture of stone", "feather": 0}
+    found = made(settings, film, mask=("auto:stone",))
+    source = torch.from_numpy(clips.read(film)[0].transpose(0, 3, 1, 2)) / 255
+    same = (found == source).all(1)
+    assert 0 < same.float().mean() < 1
+    both = made(settings, film, mask=("auto:stone", str(drawn_mask(tmp_path / "mask.mkv", clips))))
+    assert torch.equal(both[..., : SIZE[1] // 2], source[..., : SIZE[1] // 2])
+    kept = same[:, None].expand_as(both)
+    assert torch.equal(both[kept], source[kept])
+
+
+def test_files_beside_the_output_show_what_was_used(settings, clips, tmp_path):
+    film = clips.write(tmp_path / "in.mkv", clips.scene(7, SIZE), pts=[0, 1, 2, 5, 6, 9, 10], audio=True)
+    mask = drawn_mask(tmp_path / "mask.mkv", clips, 7)
+    result = edit(
+        film, tmp_path / "out.mkv", **settings, mask=(str(mask),), feather=0, control=("tile",), save_control=True,
+        save_mask=True, side_by_side=True,
+    )  # fmt: skip
+    assert {name: Path(path).name for name, path in result.beside.items()} == {
+        "control-tile": "out_control-tile.mkv", "mask": "out_mask.mkv", "side-by-side": "out_side-by-side.mkv"
+    }  # fmt: skip
+    source, times = clips.read(film)
+    output, _ = clips.read(tmp_path / "out.mkv")
+    read = {name: clips.read(path) for name, path in result.beside.items()}
+    assert all(found[1] == times for found in read.values())
+    assert np.array_equal(read["control-tile"][0], source)
+    assert np.array_equal(read["mask"][0], clips.read(mask)[0])
+    row = read["side-by-side"][0]
+    width = SIZE[1]
+    assert row.shape[2] == 3 * width + 8
+    assert np.array_equal(row[:, :, :width], source)
+    assert np.array_equal(row[:, :, width + 4 : 2 * width + 4], source)
+    assert np.array_equal(row[:, :, 2 * width + 8 :], output)
+    assert clips.audio_packets(result.beside["mask"]) == clips.audio_packets(film)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
+        ["in.mkv", "mask.mkv", "out.mkv", "out_control-tile.mkv", "out_mask.mkv", "out_side-by-side.mkv"]
+    )
+
+
+def test_a_still_and_a_sequence_have_files_beside_them(settings, clips, tmp_path):
+    import cv2
+
+    cv2.imwrite(str(tmp_path / "in.png"), clips.scene(1, SIZE)[0])
+    edit(tmp_path / "in.png", tmp_path / "out.png", **settings, save_control=True)
+    assert cv2.imread(str(tmp_path / "out_control-tile.png")).shape == (*SIZE, 3)
+    film = clips.write(tmp_path / "in.mkv", clips.scene(3, SIZE))
+    edit(film, tmp_path / "s.%03d.png", **settings, side_by_side=True)
+    assert len(list(tmp_path.glob("s_side-by-side.*.png"))) == len(list(tmp_path.glob("s.*.png"))) == 3
+
+
+def test_a_resumed_edit_has_the_same_bits_in_every_file(settings, clips, tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "SEGMENT_FRAMES", 3)
+    monkeypatch.setattr(engine, "SHORTEST_SEGMENT", 1)
+    film = clips.write(tmp_path / "in.mkv", clips.scene(14, SIZE))
+    mask = drawn_mask(tmp_path / "mask.mkv", clips, 14)
+    settings |= {"control": ("softedge",), "mask": (str(mask),), "save_control": True, "side_by_side": True}
+    settings |= {"fidelity": 0.2, "steps": 3, "strength": 1.0}
+    whole = edit(film, tmp_path / "whole.mkv", **settings)
+    saved = JobFolder.save
+    count = 0
+
+    def stopping(self, *arguments):
+        nonlocal count
+        saved(self, *arguments)
+        count += 1
+        if count == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JobFolder, "save", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            edit(film, tmp_path / "cut.mkv", **settings)
+    assert not list(tmp_path.glob("cut*.mkv"))
+    cut = edit(film, tmp_path / "cut.mkv", **settings, options=RunOptions(resume=True))
+    for name in ("", *whole.beside):
+        paths = [Path(one.beside[name] if name else one.output) for one in (whole, cut)]
+        assert np.array_equal(*(clips.read(path)[0] for path in paths))
+
+
+def test_another_mask_file_is_another_job(settings, film, clips, tmp_path, monkeypatch):
+    mask = drawn_mask(tmp_path / "mask.mkv", clips)
+    task = Editing(**settings, mask=(str(mask),))
+    before = engine.prepare(task, film, tmp_path / "out.mkv", RunOptions()).asked()
+    clips.write(mask, np.full((1, *SIZE, 3), 255, np.uint8))
+    assert engine.prepare(task, film, tmp_path / "out.mkv", RunOptions()).asked()["files"] != before["files"]
+
+
+WRONG = [
+    ({"prompt": None}, "nothing says what the edit shows; give --prompt or --prompts"),
+    ({"control": ("depthless",)}, "control is 'depthless'; give canny, "),
+    ({"control": ("tile", "tile")}, "control is tile, tile; give each once"),
+    ({"control": ("tile:heavy",)}, "control is tile:heavy; give NAME or NAME:WEIGHT"),
+    ({"control": ("tile:-1",)}, "control_weights holds -1.0; give 0 or more"),
+    ({"control": ("tile:1",), "control_weights": (1.0,)}, "control_weights is given beside tile:1; leave one out"),
+    ({"control_video": ("mine",)}, "control_video is 'mine'; give NAME=PATH"),
+    ({"control_video": ("mine=x.mp4",)}, "mine is no --control; name it there"),
+    ({"feather": -1}, "feather is -1; give 0 to 256 pixels"),
+    ({"mask": ("auto:stone",)}, "mask is auto:stone, but source_prompt is None; use its words"),
+    ({"mask": ("auto:",)}, "mask is auto:; give auto: once, with words"),
+    ({"mode": "background"}, "mode is background, but there is no mask; show with --mask what stays"),
+    ({"save_mask": True}, "save_mask is on, but there is no mask"),
+    ({"save_control": True, "control": ("none",)}, "save_control is on, but control is none"),
+]
+
+
+@pytest.mark.parametrize(("more", "message"), WRONG)
+def test_what_cannot_be_is_said(settings, film, more, message):
+    with pytest.raises(ConfigError, match=f"^.*{message}"):
+        Editing(**settings | more).stream(film).__next__()
+
+
+def test_files_that_do_not_go_with_the_video_are_refused(settings, film, clips, tmp_path):
+    mask = drawn_mask(tmp_path / "mask.mkv", clips, 5)
+    for more in ({"mask": (str(mask),)}, {"control": ("own",), "control_video": (f"own={mask}",)}):
+        with pytest.raises(ConfigError, match=r"mask\.mkv has 5 frames, but .*in\.mkv has 7; give a picture, or"):
+            edit(film, tmp_path / "out.mkv", **settings | more)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mkv", "mask.mkv"]
+
+
+def test_files_beside_are_checked_like_the_output(settings, film, clips, tmp_path):
+    (tmp_path / "out_side-by-side.mkv").write_bytes(b"mine")
+    with pytest.raises(OutputError, match=r"out_side-by-side\.mkv exists"):
+        edit(film, tmp_path / "out.mkv", **settings, side_by_side=True, options=RunOptions(overwrite=False))
+    with pytest.raises(ConfigError, match="stdout, and beside it there is no place for side-by-side"):
+        edit(film, "-", **settings, side_by_side=True)
+
+
+def test_weights_stand_with_the_names():
+    config = EditingConfig(control=("canny:0.5", "tile"))
+    assert (config.control, config.control_weights) == (("canny", "tile"), (0.5, 1.0))
+    assert EditingConfig(control=("none",)).controlnet == "none"
+
+
+def test_as_a_process_killed_and_resumed(settings, clips, tmp_path):
+    """Every short form of an option, a kill after the first checkpoint, and the undisturbed frames after --resume."""
+    source = clips.write(tmp_path / "in.mkv", clips.scene(120, (16, 24)))
+    arguments = [
+        "edit", str(source), "--prior", settings["prior"], "--prompt", "a stone", "--negative", "noise", "--guidance",
+        "2", "--control", "tile:0.5", "--control", "luma", "--steps", "2", "--strength", "0.5", "--window", "5",
+        "--overlap", "2", "--device", "cpu", "--dtype", "float32", "--side-by-side",
+    ]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "vrestore", *arguments]
+    killed = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+    manifest = tmp_path / "in_edit.mkv.vrestore" / "job.json"
+    while not manifest.exists() and killed.poll() is None:
+        time.sleep(0.005)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert not list(tmp_path.glob("in_edit*.mkv"))
+    resumed = subprocess.run(
+        [*command, "--resume", "--json"], capture_output=True, text=True, check=False, env=environment
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    result = json.loads(resumed.stdout)
+    assert result["frames"] == 120
+    assert set(result["beside"]) == {"side-by-side"}
+    assert cli.main([*arguments, "-o", str(tmp_path / "undisturbed.mkv"), "--quiet"]) == 0
+    for name in ("", "_side-by-side"):
+        pair = (tmp_path / f"in_edit{name}.mkv", tmp_path / f"undisturbed{name}.mkv")
+        assert np.array_equal(*(clips.read(path)[0] for path in pair))
