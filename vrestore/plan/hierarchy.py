@@ -28,7 +28,8 @@ class HierarchyPlan(Descending):
         frames: length of the latent sequence, at least 1.
         window: frames of a call, at least 3 where the sequence is longer.
         levels: T, at least 1.
-        overlap: positions that neighbouring windows share, 1 to ``window - 1``; left out: half the window.
+        overlap: positions that neighbouring windows share at least, 1 to ``window - 1``; left out: a quarter of the
+            window. Windows begin and end at keys: what lies at an end is held by an anchor there.
         ratio: most by which the stride falls from depth to depth, 2 to ``window - 1``; left out: three eighths of the
             window, so that each window holds two or three keys.
         order: "parallel": all windows of a depth in each tick, in the memory of all frames; "streaming": frames are
@@ -76,28 +77,42 @@ class HierarchyPlan(Descending):
 
     @cached_property
     def lanes(self) -> tuple[WindowsPlan, ...]:
-        """The windows of each depth, counted in its own positions: position i is frame ``i * stride``, or the last."""
-        overlap = self.window // 2 if self.overlap is None else self.overlap
+        """The windows of each depth, counted in its own positions.
+
+        Position i is frame ``i * stride``, the last position the last frame. Between the last two keys there may be
+        positions without a frame: so windows that begin and end at keys fit every length.
+        """
+        keys = -(-(self.frames - 1) // self.strides[0])
         order: Literal["wavefront", "sweep"] = "sweep" if self.order == "parallel" else "wavefront"
-        return tuple(
-            WindowsPlan(-(-(self.frames - 1) // m) + 1, self.window, min(overlap, self.window - 1), self.levels,
-                        self.tiles, order)
-            for m in self.strides
-        )  # fmt: skip
+        lanes = [WindowsPlan(keys + 1, self.window, 0, self.levels, self.tiles, order)]
+        overlap = max(1, self.window // 4) if self.overlap is None else self.overlap
+        for depth in range(1, len(self.strides)):
+            ratio = self._ratio(depth)
+            segments = -(-(self.frames - 1) // self.strides[depth - 1])
+            length = ratio * ((self.window - 1) // ratio) + 1
+            stride = ratio * max(1, (length - overlap) // ratio)
+            lanes.append(WindowsPlan(ratio * segments + 1, length, length - stride, self.levels, self.tiles, order))
+        return tuple(lanes)
 
     @cached_property
     def calls(self) -> int:
         """Those of all depths."""
-        if not self.known:
+        if self._plain:
             return sum(lane.calls for lane in self.lanes)
         return sum(bool(step.weight.any()) for steps in self.ticks() for step in steps)
 
     @cached_property
     def critical_path(self) -> int:
         """Ticks in which the prior is asked: in parallel order depths times levels, whatever the length."""
-        if not self.known:
+        if self._plain:
             return sum(lane.critical_path for lane in self.lanes)
         return sum(any(step.weight.any() for step in steps) for steps in self.ticks())
+
+    @property
+    def _plain(self) -> bool:
+        """Whether every window of every lane moves something."""
+        ends = zip(self.lanes[1:], self.strides[1:], strict=True)
+        return not self.known and all((lane.starts[-1] + 1) * m < self.frames - 1 for lane, m in ends)
 
     @cached_property
     def live_bound(self) -> int:
@@ -165,14 +180,17 @@ class HierarchyPlan(Descending):
 
     def _anchored(self, depth: int, step: Step) -> Iterator[Step]:
         """A step of a lane with its keys as clean context, in frames; nothing where it moves none."""
-        frames = np.minimum(step.frames * self.strides[depth], self.frames - 1)
+        ends = step.frames == self.lanes[depth].frames - 1
+        there = ends | (step.frames * self.strides[depth] < self.frames - 1)
+        positions, weight = step.frames[there], step.weight[there]
+        frames = np.where(ends[there], self.frames - 1, positions * self.strides[depth])
         still = np.isin(frames, list(self.known)) if self.known else np.zeros(len(frames), bool)
         known = frames[still]
         if depth:
-            still |= (step.frames % self._ratio(depth) == 0) | (frames == self.frames - 1)
+            still |= positions % self._ratio(depth) == 0
         if not still.all():
-            level, to = np.where(still, 0, step.level), np.where(still, 0, step.to)
-            yield Step(frames, level, to, np.where(still, 0.0, step.weight), step.tile)
+            level, to = np.where(still, 0, step.level[there]), np.where(still, 0, step.to[there])
+            yield Step(frames, level, to, np.where(still, 0.0, weight), step.tile)
         elif known.size and self.strides[depth] == 1 and int(step.level[0]) == self.levels:
             yield shown(known)
 
