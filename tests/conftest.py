@@ -191,6 +191,7 @@ def tiny_depth_prior(tmp_path_factory):
     return root / "tiny_depth"
 
 
+@pytest.fixture(scope="session")
 def tiny_edit(tmp_path_factory):
     """A very small prior for editing, of random weights: SD 1.5's layout with a ControlNet; see tests/priors."""
     import importlib.util
