@@ -26,14 +26,19 @@ from vrestore.task import TaskConfig
 
 log = logging.getLogger(__name__)
 
-SHARP_DEGREES = 45.0
-"""Shutter up to which footage counts as sharp: cameras that are to be sharp have as much."""
+SHARP_DEGREES = 90.0
+"""Measured shutter up to which footage counts as sharp: undone on rendered scenes, 90 degrees lost a decibel on the
+mean."""
 SHARPER = (1.03, 1.12)
 """Gain in gradients below which a place counts as sharp already, and above which as blurred."""
 REACH = 12
 """Pixels to either side over which gradients are compared."""
 FLOOR = 2 / 255
 """Gradient, in code values, that no place counts as less than: noise is no detail."""
+AROUND = 7
+"""Pixels to either side within which the source must show what the answer shows: blur mixes brightnesses, it makes none.
+An edge may not overshoot. On rendered exposures of 180 degrees that is worth 1.5 dB on the mean, on six real clips .17,
+and .28 on the worst of them."""
 COARSE = 64
 """Pixels over which colour is averaged when it is held to the source: no blur that can be undone reaches farther."""
 
@@ -94,7 +99,7 @@ class Deblurring:
 
     def finish(self, restored: OutputFrame, source: Frame, *, exact: bool) -> OutputFrame:
         """The prior's answer where it is sharper than the source, with the source's colours; elsewhere the source."""
-        change = restored - source
+        change = within(restored, source) - source
         change = change - _coarse(change)
         if self.config.protect:
             change = change * blurred(source, source + change)
@@ -133,6 +138,13 @@ def blurred(source: Frame, restored: Frame) -> Tensor:
     gain = after / before
     low, high = SHARPER
     return ((gain - low) / (high - low)).clamp(0, 1)
+
+
+def within(restored: Frame, source: Frame) -> Frame:
+    """A restored frame with no value beyond those that its source has nearby."""
+    size = 2 * AROUND + 1
+    most, least = (F.max_pool2d(x[None], size, stride=1, padding=AROUND)[0] for x in (source, -source))
+    return restored.clamp(-least, most)
 
 
 def _gradients(frame: Frame) -> Tensor:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vrestore.priors.text import load_tokenizer
-from vrestore.weights.recipe import autoencoder, editing, moving
+from vrestore.weights.recipe import autoencoder, editing, mapping, moving
 from vrestore.weights.recipe.fit import Fit, FitConfig
 from vrestore.weights.recipe.words import write_tokenizer
 
@@ -110,3 +110,14 @@ def test_motion_modules_learn_alone(folder, tmp_path, monkeypatch):
     moving.export(run.averaged(), tmp_path / "weights")
     saved = moving.MotionAdapter.from_pretrained(tmp_path / "weights" / "motion_adapter", torch_dtype=torch.float32)
     assert set(saved.state_dict()) == {k for k in model.unet.state_dict() if "motion_modules" in k}
+
+
+def test_a_map_learns_to_tell_the_latents_behind_it(folder, vae, tmp_path, monkeypatch):
+    monkeypatch.setattr(mapping, "CLIPS", 2)
+    torch.manual_seed(0)
+    controlnet = editing.Editor(len(load_tokenizer(folder / "weights" / "tokenizer"))).controlnet
+    steps, run = fitted(mapping.Reader(controlnet), mapping.Telling(folder / "examples", vae), tmp_path, steps=4)
+    assert np.isfinite([step["told"] for step in steps]).all()
+    assert steps[-1]["told"] < steps[0]["told"]
+    for own, found in zip(controlnet.controlnet_cond_embedding.parameters(), run.model.look.parameters(), strict=True):
+        assert own is found

@@ -29,6 +29,7 @@ from vrestore.weights.recipe.depth_pool import DepthPoolConfig, build_depth_pool
 from vrestore.weights.recipe.diets import DIETS
 from vrestore.weights.recipe.export import export, load
 from vrestore.weights.recipe.fit import Fit, FitConfig, fit
+from vrestore.weights.recipe.mapping import Reader, Telling
 from vrestore.weights.recipe.pool import PoolConfig, build_pool, pool_diet
 from vrestore.weights.recipe.train import TrainConfig, Trainer, train
 from vrestore.weights.recipe.words import write_tokenizer
@@ -148,8 +149,13 @@ def editing(data: Path, run: Path, examples: int, steps: int, decay: int, seed: 
         (run / "examples" / "done").touch()
     tokens = write_tokenizer(run / "weights" / "tokenizer")
     model = editors.Editor(len(tokens))
+    telling = Telling(run / "examples", editors.shared_autoencoder())
+    first = FitConfig(steps=350, decay=150, rate=2e-3, warmup=30, ema=0.98, seed=seed)
+    reader = fit(Fit(Reader(model.controlnet), telling, run / "reader", first), log.info)
+    model.controlnet.controlnet_cond_embedding.load_state_dict(reader.look.state_dict())
     rendering = editors.Rendering(run / "examples", load_tokenizer(run / "weights" / "tokenizer"))
-    best = fit(Fit(model, rendering, run, FitConfig(steps=steps, decay=decay, rate=1e-3, seed=seed)), log.info)
+    config = FitConfig(steps=steps, decay=decay, rate=1e-3, ema=0.995, seed=seed)
+    best = fit(Fit(model, rendering, run, config), log.info)
     editors.export(best, run / "weights")
 
 
