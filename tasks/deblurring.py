@@ -36,9 +36,9 @@ REACH = 12
 FLOOR = 2 / 255
 """Gradient, in code values, that no place counts as less than: noise is no detail."""
 AROUND = 7
-"""Pixels to either side within which the source must show what the answer shows: blur mixes brightnesses, it makes none.
-An edge may not overshoot. On rendered exposures of 180 degrees that is worth 1.5 dB on the mean, on six real clips .17,
-and .28 on the worst of them."""
+"""Pixels to either side within which the source must show what the answer shows: blur mixes brightnesses, it makes
+none, so no edge may overshoot. On rendered exposures of 180 degrees that is worth 1.5 dB on the mean, on six real clips
+.17, and .28 on the worst of them."""
 COARSE = 64
 """Pixels over which colour is averaged when it is held to the source: no blur that can be undone reaches farther."""
 
