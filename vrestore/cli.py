@@ -33,7 +33,7 @@ PIPE = "-"
 _OUTPUT_HELP = (
     "Output: a video, picture or sequence (out.%04d.png); -: Y4M on stdout.  [default: INPUT's name with _{}]"
 )
-OTHERS = {"batch": "vrestore.batch", "compare": "vrestore.comparison"}
+OTHERS = {"batch": "vrestore.batch", "compare": "vrestore.comparison", "weights": "vrestore.weights.registry"}
 """Commands that are no heads, and the modules that say what they do."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -111,6 +111,10 @@ class Commands(click.Group):
         """Import what the command needs and generate it."""
         if cmd_name == "compare":
             return _compare_command()
+        if cmd_name == "weights":
+            from vrestore.cli_weights import weights_command
+
+            return weights_command()
         if cmd_name == "batch":
             from vrestore.cli_batch import BatchCommands
 
@@ -247,7 +251,7 @@ def _run_head(
             done = run(task, input, output, options).as_dict()
             if record:
                 write_record(output, done)
-            lines = _aligned(_flat({name: value for name, value in done.items() if name != "job"}))
+            lines = aligned(_flat({name: value for name, value in done.items() if name != "job"}))
     show(session, done, lines)
 
 
@@ -280,7 +284,7 @@ def _run_compare(session: Session, *, a: Path, b: Path, **settings: Any) -> None
             report(done, total, "compare")
 
         result = compare(a, b, CompareConfig(**settings), progress=progress)
-    show(session, result.as_dict(), _aligned(result.rows()))
+    show(session, result.as_dict(), aligned(result.rows()))
 
 
 def show(session: Session, values: Mapping[str, Any], lines: Sequence[str]) -> None:
@@ -305,7 +309,7 @@ def _flat(values: Mapping[str, Any]) -> list[tuple[str, ...]]:
     return rows
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Columns of equal width."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -39,7 +39,9 @@ class PriorOptions:
         float | None,
         "Degrees that the shutter was open, 0 to 360, for the prior exposure; left out: measured.",
     ] = None
-    download: Annotated[bool, "Fetch a prior named hf:owner/name@revision that is not on this machine yet."] = False
+    download: Annotated[
+        bool, "Fetch public weights that are named (vrestore weights list, or hf:owner/name@revision) and not here yet."
+    ] = False
 
     def __post_init__(self) -> None:
         """Raises ConfigError for a value outside its range."""

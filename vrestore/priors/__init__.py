@@ -165,11 +165,9 @@ def _found(name: str, options: PriorOptions) -> PriorSource:
 def _folder(name: str, options: PriorOptions) -> Path:
     if name in EMBEDDED:
         return locate(name)
-    if name.startswith("hf:"):
-        from vrestore.priors.hub import hub_folder
+    from vrestore.priors.hub import named_folder
 
-        return hub_folder(name, download=options.download)
-    return Path(name)
+    return named_folder(name, download=options.download)
 
 
 def _sees_source(folder: Path) -> bool:

@@ -16,7 +16,7 @@ from vrestore.errors import PriorError
 from vrestore.prior import Conditioning, PriorFacts
 from vrestore.prior_options import PriorOptions
 from vrestore.priors.folder import NETWORK, load_network, read_json, weights_of
-from vrestore.priors.hub import PREFIX, hub_folder
+from vrestore.priors.hub import named_folder
 from vrestore.priors.stable import StablePrior
 from vrestore.shapes import Latents
 
@@ -74,7 +74,7 @@ def control_folder(folder: Path, options: PriorOptions) -> Path:
     """The ControlNet's folder: the one that was asked for, or the one inside a pipeline's folder."""
     name = options.controlnet
     if name is not None:
-        return hub_folder(name, download=options.download) if name.startswith(PREFIX) else Path(name)
+        return named_folder(name, download=options.download)
     if not (folder / "controlnet").is_dir():
         raise PriorError(
             f"{folder} is a Stable Diffusion without a ControlNet, which would not keep to the video; name one with "

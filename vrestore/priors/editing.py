@@ -27,7 +27,7 @@ from vrestore.prior_options import EditOptions, PriorOptions, edit_options
 from vrestore.priors.animated import TRAINED_FRAMES, FrameTimes, animate, longest_window, motion_settings
 from vrestore.priors.autoencoder import Autoencoder
 from vrestore.priors.folder import NETWORK, load_network, load_text, part_folder, read_json, weights_of
-from vrestore.priors.hub import PREFIX, hub_folder
+from vrestore.priors.hub import named_folder
 from vrestore.priors.lora import read_lora
 from vrestore.priors.single_file import autoencoder_of, text_encoder_of, unet_of
 from vrestore.priors.stable import Parts, StablePrior
@@ -315,4 +315,4 @@ def motion_folder(folder: Path, options: EditOptions) -> Path | None:
 
 
 def _named(name: str, options: EditOptions) -> Path:
-    return hub_folder(name, download=options.download) if name.startswith(PREFIX) else Path(name)
+    return named_folder(name, download=options.download)

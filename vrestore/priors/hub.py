@@ -6,6 +6,7 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 
 from vrestore.errors import ConfigError, PriorError
+from vrestore.weights.registry import PUBLIC, path_of, pull
 
 PREFIX = "hf:"
 NAME = re.compile(r"hf:(?P<repository>[\w.-]+/[\w.-]+)@(?P<revision>[\w./-]+)")
@@ -13,6 +14,16 @@ FILES = ["model_index.json", "config.json", "*/*.json", "*/merges.txt", "*.safet
 """What is fetched: settings, tokenizers and safetensors."""
 NOT_FILES = ["*.fp16.*", "*.non_ema.*", "*ema*", "*pruned*", "safety_checker/*", "*onnx*/*", "*openvino*/*"]
 """What is left out: other precisions, the whole model in one file once more, parts that no prior uses."""
+
+
+def named_folder(name: str, *, download: bool) -> Path:
+    """The folder that a user names: one of the registry's public weights, one of the hub's (`hub_folder`), or a path.
+
+    What is missing is fetched if ``download``. Raises as `hub_folder`.
+    """
+    if name in PUBLIC:
+        return pull(name) if download else path_of(name)
+    return hub_folder(name, download=download) if name.startswith(PREFIX) else Path(name)
 
 
 def hub_folder(name: str, *, download: bool) -> Path:
