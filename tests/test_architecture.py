@@ -17,11 +17,11 @@ FOLDERS = {"vrestore": ROOT / "vrestore", "vrestore.tasks": ROOT / "tasks", "vre
 LEVELS = {
     0: "errors shapes",
     1: "plan plan.* video video.* degradation weights weights.registry metrics temporal clock padding report settings "
-    "timeline prompts",
+    "timeline prompts torchvision_mend",
     2: "noise sampling guidance flow luma gather exposure propagation prior prior_options conditioning device memory "
     "registration fusion noise_sources",
-    3: "executor inversion store checkpoint priors priors.* attention attention_bank attention_layers controls task "
-    "zero_shot shutter direction masks spectral synthesis attention_time plans",
+    3: "executor inversion store checkpoint priors priors.* attention attention_bank attention_layers controls "
+    "controls_learned task zero_shot shutter direction masks spectral synthesis attention_time plans",
     4: "engine engine.* job walk depth_walk mapping entries retime extras span tally",
     5: "tasks tasks.*",
     6: "__init__ batch batch.* comparison montage preset record weights.recipe weights.recipe.*",

@@ -2,7 +2,7 @@
 
 A map is (3, height, width) in [0, 1], of exactly the frame's size. What a map is measured by (thresholds, what counts
 as a strong edge) is the same in all frames of a shot: fixed, or taken from its first few frames; what is random is
-drawn once. None of these needs weights.
+drawn once. Maps that networks make stand in `vrestore.controls_learned`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +18,7 @@ from kornia.filters import spatial_gradient
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vrestore.controls_learned import LEARNED
 from vrestore.errors import ConfigError
 from vrestore.shapes import Frame
 
@@ -228,5 +229,6 @@ CONTROLS = {
     "blur": Control("the frame without its detail", _always(_blur)),
     "luma": Control("the frame without its colours", _always(lambda frame: _grey(luma(frame).clamp(0, 1)))),
     "shuffle": Control("the frame's colours without its structure", _shuffle),
+    **{name: Control(f"by {one.detector} of controlnet-aux", one.begin) for name, one in LEARNED.items()},
 }
 """Kinds of maps by name."""

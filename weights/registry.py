@@ -18,6 +18,7 @@ STABLE_DIFFUSION = (
     "tokenizer/vocab.json", f"unet/{SETTINGS}", f"unet/{NETWORK}", f"vae/{SETTINGS}", f"vae/{NETWORK}",
 )  # fmt: skip
 HALF_CONTROLNET = (SETTINGS, "diffusion_pytorch_model.fp16.safetensors")
+ANNOTATORS, ANNOTATORS_AT = "lllyasviel/Annotators", "982e7edaec38759d914a963c48c4726685de7d96"
 RAIL = "CreativeML Open RAIL-M"
 
 
@@ -86,6 +87,17 @@ PUBLIC: Mapping[str, Public] = {
         "wangfuyun/AnimateLCM", "6cdc714205bbc04c3b2031ee63725cd6e54dbe56", ("AnimateLCM_sd15_t2v_lora.safetensors",),
         118, "see its card", "--lora: AnimateLCM", "AnimateLCM_sd15_t2v_lora.safetensors",
     ),
+    **{
+        f"detector-{name}": Public(ANNOTATORS, ANNOTATORS_AT, files, size, "see its card", f"--control: {control}")
+        for name, files, size, control in (
+            ("hed", ("ControlNetHED.pth",), 29, "softedge-hed"),
+            ("lineart", ("sk_model.pth", "sk_model2.pth"), 34, "lineart-drawn"),
+            ("lineart-anime", ("netG.pth",), 218, "lineart-anime"),
+            ("mlsd", ("mlsd_large_512_fp32.pth",), 6, "mlsd"),
+            ("normal", ("scannet.pt",), 291, "normal"),
+            ("pose", ("body_pose_model.pth", "hand_pose_model.pth", "facenet.pth"), 511, "pose"),
+        )
+    },
 }  # fmt: skip
 """By the names that options take, and what ``vrestore weights pull`` fetches."""
 

@@ -14,7 +14,10 @@ from vrestore.errors import ConfigError, PriorError
 from vrestore.prior import Prior, PriorFacts
 from vrestore.prior_options import EditOptions, PriorOptions, options_of
 from vrestore.task import TaskConfig
+from vrestore.torchvision_mend import mend_torchvision
 from vrestore.weights import EMBEDDED, locate
+
+mend_torchvision()  # before any adapter imports transformers
 
 log = logging.getLogger(__name__)
 
