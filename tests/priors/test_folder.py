@@ -5,7 +5,7 @@ import json
 import pytest
 
 from vrestore.errors import PriorError
-from vrestore.priors.folder import part_folder
+from vrestore.priors.folder import licence_of, part_folder
 
 
 def test_a_part_lies_in_the_folder_where_nothing_else_is_said(tmp_path):
@@ -25,3 +25,11 @@ def test_a_shared_part_that_is_no_path_is_refused(tmp_path):
     (tmp_path / "model_index.json").write_text(json.dumps({"_shared": {"vae": 3}}))
     with pytest.raises(PriorError, match="gives 3 as the shared folder of vae"):
         part_folder(tmp_path, "vae")
+
+
+def test_the_licence_is_the_weights_own_where_they_say_so(tmp_path):
+    assert licence_of(tmp_path, "usual") == "usual"
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "Any"}))
+    assert licence_of(tmp_path, "usual") == "usual"
+    (tmp_path / "model_index.json").write_text(json.dumps({"_licence": "Apache-2.0"}))
+    assert licence_of(tmp_path, "usual") == "Apache-2.0"

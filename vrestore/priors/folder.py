@@ -51,6 +51,13 @@ def part_folder(folder: Path, part: str) -> Path:
     return (folder / named).resolve()
 
 
+def licence_of(folder: Path, usual: str) -> str:
+    """What a ``model_index.json`` says of its weights' licence (``_licence``), or what those of its layout have."""
+    index = folder / "model_index.json"
+    said = read_json(index).get("_licence") if index.is_file() else None
+    return said if isinstance(said, str) else usual
+
+
 def variant_of(folder: Path, stem: str) -> str | None:
     """The variant of the weights ``stem`` in a folder: None for the plain ones, "fp16" if only such are there.
 

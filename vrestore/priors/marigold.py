@@ -16,7 +16,7 @@ from vrestore.errors import PriorError
 from vrestore.prior import Conditioning, PriorFacts
 from vrestore.prior_options import PriorOptions
 from vrestore.priors.autoencoder import autoencoder_shape
-from vrestore.priors.folder import part_folder, read_json
+from vrestore.priors.folder import licence_of, part_folder, read_json
 from vrestore.priors.joint_attention import joined
 from vrestore.priors.schedule import read_schedule
 from vrestore.priors.stable import AUTOENCODER_TILE, Parts, StablePrior
@@ -57,7 +57,7 @@ class MarigoldPrior(StablePrior):
         small = max(unet["block_out_channels"]) < 256
         return PriorFacts(
             name="depth" if small else "marigold",
-            licence=cls.licence,
+            licence=licence_of(folder, cls.licence),
             window=3,
             per_frame_levels=True,
             latent_channels=channels,

@@ -17,7 +17,7 @@ from vrestore.guidance import classifier_free
 from vrestore.prior import Conditioning, PriorFacts
 from vrestore.prior_options import PriorOptions
 from vrestore.priors.autoencoder import Autoencoder, autoencoder_shape, load_autoencoder
-from vrestore.priors.folder import NETWORK, TEXT, load_network, part_folder, read_json, weights_of
+from vrestore.priors.folder import NETWORK, TEXT, licence_of, load_network, part_folder, read_json, weights_of
 from vrestore.priors.schedule import Schedule, read_schedule
 from vrestore.priors.text import Embedding, embeddings
 from vrestore.sampling import Ladder
@@ -78,7 +78,7 @@ class StablePrior:
             )
         return PriorFacts(
             **cls.own_facts(factor),
-            licence=cls.licence,
+            licence=licence_of(folder, cls.licence),
             latent_channels=channels,
             spatial_factor=factor,
             temporal_factor=1,

@@ -257,5 +257,6 @@ def export(model: Editor, folder: Path) -> None:
         "scheduler": ["diffusers", "DDIMScheduler"],
         "vae": ["diffusers", "AutoencoderDC"],
     }
-    index = {"_class_name": "StableDiffusionControlNetPipeline", **parts, "_shared": {"vae": "../autoencoder"}}
+    shared = {"_shared": {"vae": "../autoencoder"}, "_licence": "Apache-2.0"}
+    index = {"_class_name": "StableDiffusionControlNetPipeline", **parts, **shared}
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
