@@ -13,7 +13,9 @@ from vrestore.controls import CONTROLS
 from vrestore.direction import GAP, MASK, SIDE_BY_SIDE, EditDirection, Wish, control_name
 from vrestore.engine import run, stream
 from vrestore.errors import ConfigError
+from vrestore.inversion import GUESSES
 from vrestore.luma import psnr_y
+from vrestore.plan import CrossedPlan, Plan, WindowsPlan
 from vrestore.prior import Prior, PriorFacts
 from vrestore.prior_options import EditOptions
 from vrestore.prompts import Script, read_prompts
@@ -63,6 +65,15 @@ class EditingConfig(EditOptions, TaskConfig):
         "What the edit takes over of the source on its way. attribute: something looks different; shape: it has "
         "another form; background: all but what the mask shows is new; style: the whole look. Left out: nothing.",
     ] = None
+    inversion: Annotated[
+        Literal["none", "ddim", "exact"],
+        "What the edit starts from. none: noise, or with --strength below 1 the source and noise; ddim: what leads "
+        "back to the source; exact: the same, found without error, for six times the cost.",
+    ] = "none"
+    cross_window: Annotated[
+        bool,
+        "Whether all frames attend to the first one of their shot and to the ends of windows: one look throughout.",
+    ] = True
     save_control: Annotated[bool, "Write the maps of the structure, beside the output."] = False
     save_mask: Annotated[bool, "Write the mask, beside the output."] = False
     side_by_side: Annotated[bool, "Write source, maps and edit side by side, beside the output."] = False
@@ -92,6 +103,8 @@ class EditingConfig(EditOptions, TaskConfig):
             raise ConfigError("save_mask is on, but there is no mask; give one, or leave save_mask out")
         if self.save_control and names == (NONE,):
             raise ConfigError("save_control is on, but control is none; give one, or leave save_control out")
+        if self.inversion not in ("none", "ddim", "exact"):
+            raise ConfigError(f"inversion is {self.inversion!r}; give none, ddim or exact")
         if self.mode not in (None, "attribute", "background", "shape", "style"):
             raise ConfigError(f"mode is {self.mode!r}; give attribute, background, shape or style")
 
@@ -191,6 +204,18 @@ class Editing:
         """Maps and mask of a frame, in 8 bits."""
         return height * width * (3 * len(self._controls(facts)) + bool(self.config.mask))
 
+    def plan(self, windows: WindowsPlan, facts: PriorFacts) -> Plan:
+        """The windows, with attention across them if that is asked for."""
+        return CrossedPlan(windows) if self.crosses() else windows
+
+    def crosses(self) -> bool:
+        """Whether frames attend to others; guidance along the motion is for neighbours alone."""
+        return self.config.cross_window and self.config.propagation == self.config.motion_guidance == 0
+
+    def passes(self) -> int:
+        """Twice with an inversion."""
+        return 1 if self.config.inversion == "none" else 2
+
     def direct(self, prior: Prior, info: VideoInfo, levels: int) -> EditDirection:
         """What the settings ask for."""
         config = self.config
@@ -202,6 +227,7 @@ class Editing:
             given=config.own_controls(),
             masks=config.drawn(),
             words=config.words,
+            guesses={"none": 0, "ddim": 1, "exact": GUESSES}[config.inversion],
             mode=config.mode,
             feather=config.feather,
             levels=levels,

@@ -22,7 +22,7 @@ LEVELS = {
     "registration fusion noise_sources",
     3: "executor inversion store checkpoint priors priors.* attention attention_bank attention_layers controls "
     "controls_learned task zero_shot shutter direction masks spectral synthesis attention_time plans",
-    4: "engine engine.* job walk depth_walk mapping entries retime extras span tally",
+    4: "engine engine.* job walk calls depth_walk mapping entries retime extras span tally",
     5: "tasks tasks.*",
     6: "__init__ batch batch.* comparison montage preset record weights.recipe weights.recipe.*",
     7: "cli cli_batch cli_options cli_preset cli_progress cli_weights __main__",

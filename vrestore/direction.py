@@ -54,6 +54,8 @@ class Wish:
     masks: tuple[Path, ...] = ()
     words: str = ""
     """Words of ``source``: the mask is what they mean."""
+    guesses: int = 0
+    """Of the inversion; 0: none."""
     mode: Mode | None = None
     feather: int = 0
     levels: int
@@ -97,10 +99,20 @@ class EditDirection:
                 raise PriorError(f"the prior {prior.facts.name} does not say where it reads words; draw the mask")
             self._reader = prior, prior.places(wish.source, wish.words)
 
+    @property
+    def guesses(self) -> int:
+        """Of the inversion."""
+        return self._wish.guesses
+
+    @property
+    def takes_source(self) -> bool:
+        """Whether the source is mixed in on the way."""
+        return self._wish.masked or self._wish.mode is not None
+
     def conditions(self, scene: Scene, frames: Iterator[Seen]) -> Iterator[dict[str, Tensor]]:
         """``text``, ``source_text``; ``control`` and ``mask`` where there are such; ``matte``, the mask in pixels."""
         cut: Fraction | None = None
-        for number, (seen, made) in enumerate(self._with_maps(frames, scene.begin)):
+        for number, (seen, made) in enumerate(self._with_maps(frames)):
             time = (seen.pts - self._info.start_pts) * self._info.time_base
             cut = time if cut is None else cut
             found = {
@@ -169,7 +181,7 @@ class EditDirection:
         noisy = [(ladder.time[level], interpolate(ladder, clean, drawn, level)) for level in levels]
         return word_map(reader, noisy, self._source_text, places)
 
-    def _with_maps(self, frames: Iterator[Seen], begin: int) -> Iterator[tuple[Seen, tuple[Frame, ...]]]:
+    def _with_maps(self, frames: Iterator[Seen]) -> Iterator[tuple[Seen, tuple[Frame, ...]]]:
         """Frames with those maps that are made here."""
         waiting: deque[Seen] = deque()
 
@@ -182,7 +194,7 @@ class EditDirection:
         if not names:
             yield from ((seen, ()) for seen in frames)
             return
-        for maps in control_maps(names, seed=self._wish.seed % MOST_SEED).shot(sources(), begin):
+        for maps in control_maps(names, seed=self._wish.seed % MOST_SEED).shot(sources()):
             yield waiting.popleft(), maps.split(3)
 
     def _maps(self, seen: Seen, made: Sequence[Frame]) -> Bytes:

@@ -18,7 +18,7 @@ from vrestore.memory import MemoryPlan
 from vrestore.plan import SnippetsPlan
 from vrestore.prior import Prior
 from vrestore.priors import find_prior as find_prior
-from vrestore.priors.guided import guided
+from vrestore.priors.guided import guided, unguided
 from vrestore.report import RunOptions, RunResult
 from vrestore.retime import Part
 from vrestore.tally import Tally
@@ -291,7 +291,7 @@ def _direction(job: Job, prior: Prior, clock: Clock) -> Direction | None:
     if not isinstance(job.task, Edits):
         return None
     with clock.stage("load"):
-        return job.task.direct(prior, job.info, job.needs.steps)
+        return job.task.direct(unguided(prior), job.info, job.needs.steps)
 
 
 def _source(job: Job, number: int, first: int) -> int:

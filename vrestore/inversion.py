@@ -24,6 +24,8 @@ from vrestore.sampling import Ladder, advance, undone
 from vrestore.shapes import Latent
 from vrestore.store import Store
 
+INVERTED = frozenset({"inversion", "inverted", "trail"})
+"""What the names of an inversion's tensors begin with, where those of a whole run are saved together."""
 GUESSES = 6
 """Guesses at a latent where the exact inversion is asked for and nothing else is said."""
 

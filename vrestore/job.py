@@ -109,7 +109,8 @@ class Job:
             return KeyframesPlan(frames, keys, self.needs.steps, self.tiles)
         if isinstance(self.task, Maps):
             return self.task.plan(frames, self.needs.steps, self.tiles, self.memory.batch)
-        return WindowsPlan(frames, self.memory.window, self.memory.overlap, self.needs.steps, self.tiles)
+        windows = WindowsPlan(frames, self.memory.window, self.memory.overlap, self.needs.steps, self.tiles)
+        return self.task.plan(windows, self.facts) if isinstance(self.task, Edits) else windows
 
     def plans(self) -> Iterator[Plan]:
         """Those of all parts that have a length."""
@@ -236,7 +237,9 @@ def _needs(
 ) -> Needs:
     config, steps = task.config, steps_of(prior, task.config)
     # frames of an image prior touch only where they are guided by one another; windows would repeat their overlaps
-    alone = prior.facts.window == 1 and config.propagation == config.motion_guidance == 0
+    crosses = isinstance(task, Edits) and task.crosses()
+    alone = prior.facts.window == 1 and config.propagation == config.motion_guidance == 0 and not crosses
+    touching = crosses and prior.facts.window == 1 and config.overlap == TaskConfig.overlap  # nothing to fuse
     height, width = padded_size(size, prior.facts.size_multiple)
     fixed = sum(path.stat().st_size for path in prior.weights())
     if encoding is not None and device.type == "cpu":  # elsewhere encoders take of another memory
@@ -251,10 +254,11 @@ def _needs(
         frames=max(part.length for part in parts),
         steps=steps,
         window=3 if between else 1 if alone else config.window,
-        overlap=0 if between or alone else config.overlap,
+        overlap=0 if between or alone or touching else config.overlap,
         tile=config.tile,
         fixed_bytes=fixed,
         held_bytes=task.held_bytes(*size, prior.facts) if isinstance(task, Edits) else 0,
+        passes=task.passes() if isinstance(task, Edits) else 1,
         keep_window=bool(between) or config.window != TaskConfig.window,
         batches=device.type != "cpu",
         live=max((plan.live_bound for plan in between), default=None),

@@ -64,6 +64,8 @@ class Needs:
     """Whether the window was asked for, and is not made shorter."""
     batches: bool
     """Whether the device gains from calls made together."""
+    passes: int = 1
+    """How many times the ladder is walked, one after the other."""
     held_bytes: int = 0
     """What a head holds of a frame under way."""
     live: int | None = None
@@ -80,7 +82,8 @@ class Needs:
         """Frames under way at most."""
         if self.live is not None:
             return self.live
-        return WindowsPlan(self.frames, plan.window, plan.overlap, self.steps).live_bound
+        live = WindowsPlan(self.frames, plan.window, plan.overlap, self.steps).live_bound
+        return min(self.passes * live, self.frames)
 
     def live_bytes(self, plan: MemoryPlan) -> int:
         """Memory of the frames under way, and of two that are looked ahead at."""

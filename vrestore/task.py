@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal, Protocol, runtime_checkable
 from torch import Tensor
 
 from vrestore.errors import ConfigError
+from vrestore.plan import Plan, WindowsPlan
 from vrestore.prior import Conditioning, Prior, PriorFacts
 from vrestore.shapes import AnyFrame, Frame, Frames, Latent, OutputFrame
 from vrestore.timeline import Retiming
@@ -151,8 +152,28 @@ class Scene:
 
 
 @runtime_checkable
+class Inverts(Prior, Protocol):
+    """A prior that can be led back from a source to what it would start from."""
+
+    def inverting(self) -> Prior:
+        """The same networks, without guidance, told what the source shows."""
+        ...
+
+
+@runtime_checkable
 class Direction(Protocol):
     """What an editing head wants of the frames of a run, once the prior is loaded."""
+
+    @property
+    def guesses(self) -> int:
+        """Of the inversion that gives the start: calls of the prior for each window and level; 0: the start is noise,
+        or the source with noise."""
+        ...
+
+    @property
+    def takes_source(self) -> bool:
+        """Whether `fused` may ask for the source on its way."""
+        ...
 
     def conditions(self, scene: Scene, frames: Iterator[Seen]) -> Iterator[dict[str, Tensor]]:
         """Of every frame of a shot, from its first one on and in order: conditioning beside, or in place of, the
@@ -196,6 +217,18 @@ class Edits(Task, Protocol):
 
     def held_bytes(self, height: int, width: int, facts: PriorFacts) -> int:
         """Memory of what `Direction.conditions` gives of a frame."""
+        ...
+
+    def plan(self, windows: WindowsPlan, facts: PriorFacts) -> Plan:
+        """The windows of a shot, with what their frames attend to beyond them."""
+        ...
+
+    def crosses(self) -> bool:
+        """Whether frames of a window attend to others even where the prior knows single pictures only."""
+        ...
+
+    def passes(self) -> int:
+        """How many times the ladder is walked: 2 with an inversion."""
         ...
 
     def direct(self, prior: Prior, info: VideoInfo, levels: int) -> Direction:

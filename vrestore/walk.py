@@ -1,33 +1,32 @@
 """One shot through the prior: source frames in, restored frames out, in order, as soon as they are final."""
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
 
+from vrestore.calls import Calls
 from vrestore.clock import Clock
 from vrestore.degradation import Resize
 from vrestore.entries import Entry, directed, restored, retimed
+from vrestore.errors import ConfigError
 from vrestore.executor import Executor, State
 from vrestore.guidance import restoration
-from vrestore.memory import is_out_of_memory
+from vrestore.inversion import INVERTED, Inversion
 from vrestore.noise import noise
 from vrestore.padding import pad_to, unpad
-from vrestore.plan.steps import Plan, Step, Tile
+from vrestore.plan import CrossedPlan, Plan, WindowsPlan
 from vrestore.prior import Conditioning, Prior
+from vrestore.priors.guided import unguided
 from vrestore.priors.interpolation import BetweenPrior
 from vrestore.sampling import advance, interpolate, start
 from vrestore.shapes import AnyFrame, Frame, Latent, OutputFrame
 from vrestore.store import RamStore, Store
-from vrestore.task import Direction, Scene, Task
+from vrestore.task import Direction, Inverts, Scene, Task
 from vrestore.timeline import Slot
 from vrestore.video import Beside, DecodedFrame
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,13 @@ class ShotWalk:
         fidelity = task.config.fidelity
         self._freedom = max(0.0, 1 - 2 * fidelity)
         self._pull = max(0.0, 2 * fidelity - 1)
-        self.executor = Executor(plan, self._predict, self._start, self._solve, store=RamStore(prior.device))
+        self._anchor: int | None = getattr(plan, "anchor", None)  # all windows look at it, to the end of the shot
+        calls = Calls(prior, self._ladder, self._conditioning, clock)
+        self.executor = Executor(plan, calls.predict, self._start, self._solve, store=RamStore(prior.device))
+        calls.executor = self.executor
+        self._inversion: Inversion | None = None
+        if self._direction is not None and self._direction.guesses:
+            self._inversion = self._inverting(plan, self._direction)
 
     def ticks(self) -> Iterator[Iterator[Restored]]:
         """Groups of finished frames, to be used up in turn; between two groups the executor's state may be saved.
@@ -133,66 +138,57 @@ class ShotWalk:
 
     def state(self) -> State:
         """Everything that the rest of the shot needs. Take it between ticks."""
-        return self.executor.state()
+        state = self.executor.state()
+        if self._inversion is None:
+            return state
+        inverted = self._inversion.state()
+        return State(state.tensors | inverted.tensors, state.meta | inverted.meta)
 
     def restore(self, state: State) -> None:
         """Go to a state that a walk of the same shot has reached. ResumeError if it is of another."""
-        self.executor.restore(state)
+        own = {name: value for name, value in state.tensors.items() if name.partition(".")[0] not in INVERTED}
+        self.executor.restore(State(own, state.meta))
+        if self._inversion is not None:
+            self._inversion.restore(state)
+
+    def _inverting(self, plan: Plan, direction: Direction) -> Inversion:
+        """What the shot starts from, where that is made of the source. ConfigError for a prior that cannot."""
+        prior = unguided(self._prior)
+        if not isinstance(prior, Inverts) or not isinstance(plan, (WindowsPlan, CrossedPlan)):
+            raise ConfigError(f"the prior {self._prior.facts.name} cannot be inverted; leave inversion at none")
+        calls = Calls(prior.inverting(), self._ladder, self._conditioning, self._clock)
+        found = Inversion(
+            plan,
+            calls.predict,
+            lambda position: self._conditioning(position)["degraded_latents"].float(),
+            self._ladder,
+            guesses=direction.guesses,
+            store=RamStore(self._prior.device),
+            trail=RamStore(self._prior.device, half=True) if direction.takes_source else None,
+        )
+        calls.executor = found.executor
+        return found
+
+    def _conditioning(self, position: int) -> Conditioning:
+        return self._entry(position).conditioning
 
     def _entry(self, position: int) -> Entry:
         while position >= self._next:
             with self._clock.stage("encode"):
                 entry = next(self._stream)
-            if self._next >= self._begin - 1:
+            if self._next >= self._begin - 1 or self._next == self._anchor:
                 self._entries[self._next] = entry
             self._next += 1
         return self._entries[position]
 
     def _start(self, position: int) -> Latent:
-        degraded = self._entry(position).conditioning["degraded_latents"]
+        degraded = self._conditioning(position)["degraded_latents"]
+        if self._inversion is not None:
+            return self._inversion.start(position)
         return start(self._ladder, degraded, partial(self._noise, position, degraded))
 
     def _noise(self, position: int, like: Latent, level: int) -> Latent:
         return noise(self._task.config.seed, self._shot_start + position, level, _shape(like))
-
-    def _predict(self, steps: Sequence[Step], latents: Sequence[Tensor]) -> Sequence[Tensor]:
-        """A call of the prior; where memory runs out, one for each half of the batch, and batches of half from then on.
-
-        A batch changes no more than the rounding of a result, so nothing need be done again.
-        """
-        rows = [[self._cut(self._entry(int(p)).conditioning, step.tile) for p in step.frames] for step in steps]
-        try:
-            return self._call(steps, latents, rows)
-        except Exception as error:
-            if len(steps) == 1 or not is_out_of_memory(error):
-                raise
-        half = (len(steps) + 1) // 2
-        if half < self.executor.batch:
-            log.warning("memory ran out: %d calls of the prior together from now on", half)
-            self.executor.batch = half
-        return [*self._predict(steps[:half], latents[:half]), *self._predict(steps[half:], latents[half:])]
-
-    def _call(
-        self, steps: Sequence[Step], latents: Sequence[Tensor], rows: Sequence[Sequence[Conditioning]]
-    ) -> Sequence[Tensor]:
-        gathered = {
-            name: _unpacked(torch.stack([torch.stack([frame[name] for frame in row]) for row in rows]))
-            for name in self._prior.facts.conditionings
-        }
-        times = torch.tensor([[self._ladder.time[level] for level in step.level] for step in steps])
-        with self._clock.stage("denoise"):
-            found = self._prior.predict(torch.stack(list(latents)), times, gathered, steps[0].attend)
-        return list(found)
-
-    def _cut(self, conditioning: Conditioning, tile: Tile | None) -> Conditioning:
-        if tile is None:
-            return conditioning
-        base = conditioning["degraded_latents"].shape[-1]
-        return {  # what is no picture, such as a text, belongs to every part
-            name: _part(value, value.shape[-1] // base, tile) if value.ndim == 3 else value
-            for name, value in conditioning.items()
-            if name in self._prior.facts.conditionings
-        }
 
     def _solve(self, position: int, z: Latent, x0: Latent, level: int, to: int) -> Latent:
         if self._pull and to > 0:  # the last step is left free: the projection of `finish` has the last word
@@ -205,13 +201,20 @@ class ShotWalk:
         return self._direction.fused(moved, partial(self._of_source, position, to), entry.conditioning, share)
 
     def _of_source(self, position: int, level: int) -> Latent:
-        """The source's latent at a level: between the clean one and the noise with which the frame's run begins."""
-        clean = self._entry(position).conditioning["degraded_latents"]
+        """The source's latent at a level: as it was inverted, or between the clean one and the noise with which the
+        frame's run begins."""
+        if self._inversion is not None:
+            return self._inversion.at(position, level)
+        clean = self._conditioning(position)["degraded_latents"]
         end = clean if self._ladder.kind == "bridge" else self._noise(position, clean, self._ladder.levels).to(clean)
         return interpolate(self._ladder, clean, end, level)
 
     def _reconstruct(self, position: int, latent: Latent) -> Restored | None:
-        entry, before = self._entries[position], self._entries.pop(position - 1, None)
+        entry, before = self._entries[position], self._entries.get(position - 1)
+        if position - 1 != self._anchor:
+            self._entries.pop(position - 1, None)
+        if self._inversion is not None:
+            self._inversion.release(position)
         if entry.pts is None:
             return None
         if entry.passes:
@@ -256,16 +259,6 @@ def resized(beside: Beside | None, size: tuple[int, int]) -> Beside | None:
 @lru_cache(maxsize=4)
 def _resize(size: tuple[int, int], to: tuple[int, int]) -> Resize:
     return Resize(size, to)
-
-
-def _part(value: Tensor, factor: int, tile: Tile) -> Tensor:
-    height, width = len(tile.weight_y) * factor, len(tile.weight_x) * factor
-    return value[..., tile.y * factor : tile.y * factor + height, tile.x * factor : tile.x * factor + width]
-
-
-def _unpacked(value: Tensor) -> Tensor:
-    """Pictures that are held in 8 bits, in [0, 1]."""
-    return value.float() / 255 if value.dtype == torch.uint8 else value
 
 
 def _shape(latent: Latent) -> tuple[int, int, int]:

@@ -16,8 +16,11 @@ from vrestore import cli, edit, engine
 from vrestore.checkpoint import JobFolder
 from vrestore.errors import ConfigError, OutputError
 from vrestore.metrics import psnr_y
+from vrestore.padding import pad_to
+from vrestore.priors import prior_of
 from vrestore.report import RunOptions
 from vrestore.tasks.editing import Editing, EditingConfig
+from vrestore.video import open_reader
 
 ROOT = Path(__file__).parents[2]
 SIZE = (24, 40)
@@ -47,6 +50,15 @@ def made(settings, source, **more):
     return torch.stack(list(Editing(**settings | more).stream(source, RunOptions())))
 
 
+def autoencoded(settings, source):
+    """What is left of the frames by the autoencoder alone."""
+    with open_reader(source) as reader:
+        frames = torch.stack([torch.from_numpy(frame.rgb) for frame in reader.frames()])
+    prior = prior_of(EditingConfig(**settings)).load(torch.device("cpu"), torch.float32)
+    padded = torch.stack([pad_to(frame, prior.facts.size_multiple) for frame in frames])
+    return prior.decode(prior.encode(padded), {})[..., : SIZE[0], : SIZE[1]].clamp(0, 1)
+
+
 def db(a, b):
     return float(-10 * torch.log10((a - b).square().mean().clamp(min=1e-10)))
 
@@ -58,7 +70,8 @@ def test_the_prompt_counts_and_nothing_else_changes_with_it(settings, film):
 
 
 def test_prompts_over_time_are_those_of_runs_with_each(settings, film, tmp_path):
-    """Without overlap of windows frames stand for themselves: the first half has one prompt, the second the other."""
+    """Frames that attend to no others stand for themselves: the first half has one prompt, the second the other."""
+    settings |= {"cross_window": False}
     (tmp_path / "p.toml").write_text(
         '[[prompt]]\ntext = "a stone"\nto = "00:00:00:04"\n[[prompt]]\ntext = "noise"\nfrom = 0.16\n'
     )
@@ -121,6 +134,26 @@ def test_modes_that_mix_the_source_in_come_nearer_to_it(settings, film, clips, m
     assert db(made(settings, film, mode=mode), source) > db(made(settings, film), source)
 
 
+def test_frames_attend_across_windows_to_the_first(settings, film, clips, tmp_path):
+    """The last frame changes with the first, though no window holds both; not without cross-window attention."""
+    frames = clips.read(film)[0].copy()
+    frames[0] = 255 - frames[0]
+    other = clips.write(tmp_path / "other.mkv", frames)
+    for crossing in (True, False):
+        pair = [made(settings, source, cross_window=crossing, window=3, overlap=0) for source in (film, other)]
+        assert torch.equal(pair[0][-1], pair[1][-1]) != crossing
+
+
+def test_an_inversion_leads_back_to_the_source(settings, film):
+    """Without an edit: the prompt says what the source shows, nothing guides. Exact comes nearer than plain.
+
+    How near is a matter of the network, and a random one is not smooth."""
+    settings |= {"prompt": "a stone", "source_prompt": "a stone", "guidance_scale": 1.0, "steps": 4, "strength": 0.4}
+    noisy, plain, exact = (made(settings, film, inversion=kind) for kind in ("none", "ddim", "exact"))
+    best = autoencoded(settings, film)
+    assert db(exact, best) > db(plain, best) > db(noisy, best)
+
+
 def test_an_automatic_mask_is_found_and_bounds_the_edit(settings, film, clips, tmp_path):
     settings |= {"source_prompt": "a picture of stone", "feather": 0}
     found = made(settings, film, mask=("auto:stone",))
@@ -178,7 +211,7 @@ def test_a_resumed_edit_has_the_same_bits_in_every_file(settings, clips, tmp_pat
     film = clips.write(tmp_path / "in.mkv", clips.scene(14, SIZE))
     mask = drawn_mask(tmp_path / "mask.mkv", clips, 14)
     settings |= {"control": ("softedge",), "mask": (str(mask),), "save_control": True, "side_by_side": True}
-    settings |= {"fidelity": 0.2, "steps": 3, "strength": 1.0}
+    settings |= {"fidelity": 0.2, "steps": 3, "strength": 1.0, "source_prompt": "a stone", "inversion": "ddim"}
     whole = edit(film, tmp_path / "whole.mkv", **settings)
     saved = JobFolder.save
     count = 0

@@ -40,6 +40,11 @@ def guided(prior: Prior, *, propagation: float = 0.0, guidance: float = 0.0) -> 
     return GuidedPrior(prior, propagation, guidance)
 
 
+def unguided(prior: Prior) -> Prior:
+    """The prior itself, whether it is guided or not."""
+    return prior._prior if isinstance(prior, GuidedPrior) else prior
+
+
 class GuidedPrior:
     """A prior whose predictions agree along the motion of the degraded frames.
 
