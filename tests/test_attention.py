@@ -248,6 +248,18 @@ def test_an_anchor_is_computed_once_and_the_same_for_every_window(kind):
     assert (len(handle.bank), handle.bank.misses, handle.bank.hits) == (1, 1, 2)
 
 
+def test_what_the_bank_holds_does_not_change_a_bit():
+    """A run that is resumed has an empty one, and sees all its frames of context at once."""
+    networks, inputs = Networks(motion=True), call(1, FRAMES + 2)
+    directive = CrossWindow(alone=(4, 5), together=(3,), context=(4, 5), downsampling=1)
+    expected = directed(attending(*networks.networks), directive, networks, *inputs)
+    full = attending(*networks.networks)
+    first = CrossWindow(alone=(4,), context=(4,), downsampling=1)
+    directed(full, first, networks, *part(inputs, frames=slice(0, 5)))
+    assert torch.equal(directed(full, directive, networks, *inputs), expected)
+    assert (full.bank.hits, full.bank.misses) == (1, 2)
+
+
 def test_another_level_text_or_latent_is_another_entry():
     networks, inputs = Networks(), call(1, FRAMES + 1)
     handle = attending(*networks.networks)

@@ -117,6 +117,10 @@ def _frames_of(
     return latents[:, kept], times[:, kept], {name: value[:, kept] for name, value in conditioning.items()}
 
 
+def _of(window: int, conditioning: Conditioning) -> dict[str, Tensor]:
+    return {name: value[window][None] for name, value in conditioning.items()}
+
+
 def _seen_alone(
     handle: Attending,
     attend: CrossWindow,
@@ -131,20 +135,17 @@ def _seen_alone(
     keys = {at: fingerprint(latents[at], times[at], one[at], attend.downsampling) for at in places}
     held = {key: handle.bank.get(key) for key in dict.fromkeys(keys.values())}
     found = {key: entry for key, entry in held.items() if entry is not None}
-    new = {key: at for at, key in reversed(keys.items()) if key not in found}
-    if new:
-        size = (int(latents.shape[-2]), int(latents.shape[-1]))
-        rows = [at[0] for at in new.values()], [at[1] for at in new.values()]
-        told = Recording(len(new), 1, size, attend)
-        with _telling(handle, told):  # each is a window of one frame
-            predict(
-                latents[rows][:, None],
-                times[rows][:, None],
-                {name: value[rows][:, None] for name, value in conditioning.items()},
-            )
-        for i, key in enumerate(new):
-            found[key] = told.entry(i)
-            handle.bank.put(key, found[key])
+    size = (int(latents.shape[-2]), int(latents.shape[-1]))
+    for (window, place), key in keys.items():
+        if key in found:
+            continue
+        # one by one: in a batch numbers are rounded differently, and would depend on what the bank holds
+        one_by_one = _frames_of([place], latents[window][None], times[window][None], _of(window, conditioning))
+        told = Recording(1, 1, size, attend)
+        with _telling(handle, told):
+            predict(*one_by_one)
+        found[key] = told.entry()
+        handle.bank.put(key, found[key])
     return [[found[keys[window, place]] for place in attend.alone] for window in range(len(latents))]
 
 

@@ -51,7 +51,7 @@ class Told:
 
 @dataclass
 class Recording(Told):
-    """Frames by themselves: plain attention, whose keys and values are kept."""
+    """A frame by itself: plain attention, whose keys and values are kept."""
 
     layers: list[tuple[int, Tensor, Tensor]] = field(default_factory=list)
 
@@ -62,11 +62,9 @@ class Recording(Told):
         self.layers.append((layer, *kept))
         return F.scaled_dot_product_attention(query, key, value)
 
-    def entry(self, window: int) -> Entry:
-        """What one of the frames gives, in the order in which the layers were run."""
-        return Entry(
-            tuple((layer, key[:, window].clone(), value[:, window].clone()) for layer, key, value in self.layers)
-        )
+    def entry(self) -> Entry:
+        """What the frame gives, in the order in which the layers were run."""
+        return Entry(tuple((layer, key[:, 0].clone(), value[:, 0].clone()) for layer, key, value in self.layers))
 
 
 @dataclass
