@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from vrestore import cli, edit, engine
+from vrestore import BatchConfig, cli, edit, engine, run_batch
 from vrestore.checkpoint import JobFolder
 from vrestore.errors import ConfigError, OutputError
 from vrestore.metrics import psnr_y
@@ -286,6 +286,22 @@ def test_weights_stand_with_the_names():
     config = EditingConfig(control=("canny:0.5", "tile"))
     assert (config.control, config.control_weights) == (("canny", "tile"), (0.5, 1.0))
     assert EditingConfig(control=("none",)).controlnet == "none"
+
+
+def test_a_batch_puts_files_beside_every_output(settings, clips, tmp_path):
+    """Also where shots are shared out: the parts of these files are joined like those of the output."""
+    (tmp_path / "in").mkdir()
+    frames = np.concatenate([clips.scene(50, (16, 24), seed) for seed in (0, 1)])
+    clips.write(tmp_path / "in" / "a.mkv", frames)
+    told = {"side_by_side": True, "save_control": True} | settings
+    config = BatchConfig(jobs=1, units="shot")
+    report = run_batch("vrestore.tasks.editing:Editing", tmp_path / "in", tmp_path / "out", config, settings=told)
+    assert report.exit_code == 0
+    names = {p.name for p in (tmp_path / "out").iterdir() if p.suffix == ".mkv"}
+    (output,) = (name for name in names if "control" not in name and "side" not in name)
+    stem = output.removesuffix(".mkv")
+    assert names == {output, f"{stem}_control-tile.mkv", f"{stem}_side-by-side.mkv"}
+    assert np.array_equal(clips.read(tmp_path / "out" / f"{stem}_control-tile.mkv")[0], frames)
 
 
 def test_as_a_process_killed_and_resumed(settings, clips, tmp_path):

@@ -131,8 +131,9 @@ def _whole(order: Order, unit: Unit, lease: Lease, key: str, told: Callable[[Pro
         else:
             result, workers = _anew_if_other(lambda more: _run(order, source, made, more), told), []
         _check_still(order, unit, lease, key)
+        beside = _published_beside(result, place)
         _publish(made, place)
-    done = replace(result, input=str(source), output=str(place))
+    done = replace(result, input=str(source), output=str(place), beside=beside)
     size = place.stat().st_size
     record = {**_kept(order), "key": key, "bytes": size, "result": done.as_dict()}
     write_json(_record(order, unit), record | ({"parts": workers} if workers else {}))
@@ -173,6 +174,16 @@ def _anew_if_other(run: Callable[[dict[str, Any]], RunResult], told: Callable[[P
         return run({"progress": told})
     except ResumeError:
         return run({"progress": told, "resume": False})
+
+
+def _published_beside(result: RunResult, place: Path) -> dict[str, str]:
+    """Give the files beside an output their places beside ``place``; which these are."""
+    from vrestore.video import output_beside
+
+    places = {name: output_beside(place, name) for name in result.beside}
+    for name, made in result.beside.items():
+        _publish(Path(made), places[name])
+    return {name: str(path) for name, path in places.items()}
 
 
 def _publish(made: Path, place: Path) -> None:
