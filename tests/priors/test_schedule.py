@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler
+from diffusers import DDIMScheduler, DDPMScheduler, LCMScheduler
 
 from vrestore.errors import ConfigError, PriorError
 from vrestore.priors.schedule import read_schedule
@@ -95,6 +95,19 @@ def test_a_start_below_full_strength_is_the_degraded_latent_with_noise(tmp_path)
     expected = DDIMScheduler(**settings_of(config)).add_noise(degraded[None], drawn[None], time)[0]
     assert torch.allclose(mixed, expected, atol=1e-6)
     assert asked == [4, 4]
+
+
+@pytest.mark.parametrize(("steps", "strength"), [(1, 1.0), (4, 1.0), (8, 0.5)])
+def test_a_consistency_model_has_its_own_ladder(tmp_path, steps, strength):
+    """AnimateLCM's sampler: linear betas, as its pipeline saves it."""
+    ours, config = schedule(tmp_path, _class_name="LCMScheduler", beta_schedule="linear", original_inference_steps=40)
+    theirs = LCMScheduler(**settings_of(config))
+    theirs.set_timesteps(steps, strength=strength)
+    ladder = ours.ladder(steps, strength)
+    assert ladder.kind == "lcm"
+    assert [int(t) for t in ladder.time[:0:-1]] == theirs.timesteps.tolist()
+    assert ladder.sigma[-1] == pytest.approx(float((1 - theirs.alphas_cumprod[theirs.timesteps[0]]).sqrt()))
+    assert (ours.most_steps(), ours.most_steps(0.5), ladder.mixed) == (40, 20, strength < 1)
 
 
 def test_the_longest_ladder(tmp_path):

@@ -1,21 +1,21 @@
 """Noise schedules of public priors: the ladder and the clean latents, from a ``scheduler_config.json``.
 
 The levels are those of DDIM, whichever sampler the file names: samplers of this family are run on one network and one
-schedule.
+schedule. Latent consistency models (``LCMScheduler``) have levels and steps of their own.
 """
 
 import inspect
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from diffusers import DDIMScheduler
 from torch import Tensor
 
 from vrestore.errors import PriorError
 from vrestore.priors.folder import ADVICE, read_json
-from vrestore.sampling import Ladder, ddim_ladder
+from vrestore.sampling import Ladder, ddim_ladder, lcm_ladder
 
 CLIPPING = ("DDIMScheduler", "DDPMScheduler")
 """Samplers that clip the prediction unless their file says otherwise."""
@@ -34,6 +34,8 @@ class Schedule:
     """Level 0 is free of noise; otherwise it has that of training timestep 0."""
     clip: float | None
     """Largest magnitude of a predicted clean latent; None: any."""
+    consistency: tuple[int, float] | None = None
+    """Of a latent consistency model: timesteps that it was distilled on, and their scaling."""
 
     def ladder(self, steps: int, strength: float = 1.0) -> Ladder:
         """The lowest ``steps`` levels of a ladder of which they are the share ``strength``.
@@ -42,6 +44,9 @@ class Schedule:
         smallest number that makes that ``steps``. A step ends on the next timestep; diffusers' DDIM takes
         train // steps from the present one, which is the same but for "linspace" and uneven "trailing" spacing.
         """
+        if self.consistency is not None:
+            original, scaling = self.consistency
+            return lcm_ladder(steps, self.products, original=original, strength=strength, scaling=scaling)
         total = steps if strength == 1 else math.ceil(steps / strength - 1e-9)
         whole = ddim_ladder(total, self.products, self.spacing, offset=self.offset, clean=self.clean)
         time, alpha, sigma = (values[: steps + 1] for values in (whole.time, whole.alpha, whole.sigma))
@@ -50,6 +55,8 @@ class Schedule:
     def most_steps(self, strength: float = 1.0) -> int:
         """The longest ladder of that strength that the training timesteps hold."""
         train = len(self.products)
+        if self.consistency is not None:
+            return int(self.consistency[0] * strength)
         total = train
         while self.spacing == "leading" and total > 1 and (total - 1) * (train // total) + self.offset >= train:
             total -= 1
@@ -106,6 +113,12 @@ def read_schedule(folder: Path) -> Schedule:
             offset=int(scheduler.config.steps_offset),
             clean=bool(scheduler.config.set_alpha_to_one),
             clip=float(scheduler.config.clip_sample_range) if clips else None,
+            consistency=_consistency(config) if kind == "LCMScheduler" else None,
         )
     except (ValueError, TypeError, NotImplementedError) as error:
         raise PriorError(f"{path} is no usable schedule: {str(error).splitlines()[0]}; {ADVICE}") from error
+
+
+def _consistency(config: dict[str, Any]) -> tuple[int, float]:
+    """diffusers' defaults where the file says nothing."""
+    return int(config.get("original_inference_steps", 50)), float(config.get("timestep_scaling", 10.0))
