@@ -245,9 +245,11 @@ def _walks(
     # frames before the next one are neighbours to look at; what a head says of a frame may go by all before it
     from_start = direction is not None or isinstance(job.task, Maps)
     first = 0 if from_start else max(0, emitted - prior.facts.reach)
-    with open_reader(job.info, keep=job.keep()) as reader:
+    # so many are under way in an edit that their pictures are not held: each is read again when it is finished
+    with open_reader(job.info, keep=job.keep()) as reader, open_reader(job.info, keep=job.keep()) as later:
         source = _source(job, number, first)
         frames = _timed(reader.frames(source, job.span[1]), clock)
+        again = None if direction is None else _timed(later.frames(source + emitted, job.span[1]), clock)
         for part in job.parts[number:]:
             own = islice(frames, part.shot.stop - source)
             source = part.shot.stop
@@ -264,6 +266,7 @@ def _walks(
                     begin=emitted,
                     slots=job.slots(part, first),
                     edit=None if direction is None else (direction, Scene(job.first_shot + number, emitted)),
+                    again=again,
                 )
                 if emitted and folder is not None:
                     walk.restore(State(folder.tensors(), state.meta))

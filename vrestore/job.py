@@ -250,7 +250,7 @@ def _needs(
     return Needs(
         facts=prior.facts,
         latent=(height // prior.facts.spatial_factor, width // prior.facts.spatial_factor),
-        source_pixels=info.width * info.height if device.type == "cpu" else 0,
+        source_pixels=info.width * info.height if device.type == "cpu" and not isinstance(task, Edits) else 0,
         frames=max(part.length for part in parts),
         steps=steps,
         window=3 if between else 1 if alone else config.window,

@@ -1,7 +1,7 @@
 """One shot through the prior: source frames in, restored frames out, in order, as soon as they are final."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import Protocol, runtime_checkable
 
@@ -85,6 +85,7 @@ class ShotWalk:
     ``begin`` are only neighbours to look at. ``slots``: what the positions hold, from ``first`` on, where they are not
     the frames themselves. ``shot_start`` is the shot's first position in the whole video: noise belongs to absolute
     ones. ``exact``: the source is lossless. ``edit``: of a head that edits; ``frames`` are then all of the shot.
+    ``again``: the frames from ``begin`` on once more; if they are given, none is held from when it has been encoded.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class ShotWalk:
         begin: int = 0,
         slots: Iterator[Slot] | None = None,
         edit: tuple[Direction, Scene] | None = None,
+        again: Iterator[DecodedFrame] | None = None,
     ) -> None:
         self._task, self._prior, self._clock = task, prior, clock
         self._shot_start, self._exact = shot_start, exact
@@ -113,8 +115,10 @@ class ShotWalk:
             seed, place = task.config.seed, shot_start + first
             self._stream = restored(frames, prior, self._padded, clock, seed=seed, first=place)
         self._direction: Direction | None = None
+        self._again: Iterator[DecodedFrame] | None = None
         if edit is not None:
             self._direction, scene = edit
+            self._again = again
             self._stream = directed(self._stream, self._direction, scene, shot_start + first)
         fidelity = task.config.fidelity
         self._freedom = max(0.0, 1 - 2 * fidelity)
@@ -177,9 +181,15 @@ class ShotWalk:
             with self._clock.stage("encode"):
                 entry = next(self._stream)
             if self._next >= self._begin - 1 or self._next == self._anchor:
-                self._entries[self._next] = entry
+                self._entries[self._next] = entry if self._again is None else self._without_pictures(entry)
             self._next += 1
         return self._entries[position]
+
+    def _without_pictures(self, entry: Entry) -> Entry:
+        """An entry without what is read again, and without what nothing asks for."""
+        unused = {"degraded"} - self._prior.facts.conditionings
+        kept = {name: value for name, value in entry.conditioning.items() if name not in unused}
+        return replace(entry, source=entry.source.new_zeros(3, 0, 0), beside=None, conditioning=kept)
 
     def _start(self, position: int) -> Latent:
         degraded = self._conditioning(position)["degraded_latents"]
@@ -217,6 +227,9 @@ class ShotWalk:
             self._inversion.release(position)
         if entry.pts is None:
             return None
+        if self._again is not None:
+            decoded = next(self._again)
+            entry = replace(entry, source=torch.from_numpy(decoded.rgb), beside=decoded.beside)
         if entry.passes:
             return Restored(entry.source, entry.source, entry.pts, entry.beside)
         after = self._entry(position + 1) if position + 1 < self.executor.plan.frames else None
