@@ -10,5 +10,6 @@ TASKS: Mapping[str, str] = {
     "interpolate": "vrestore.tasks.interpolation:Interpolation",
     "deblur": "vrestore.tasks.deblurring:Deblurring",
     "edit": "vrestore.tasks.editing:Editing",
+    "depth": "vrestore.tasks.depth:Depth",
 }
 """Command -> "module:class", imported when it is used."""

@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 
 LARGEST = 2.0
 """How many times larger than the source, at most, the prior sees it: it was not trained on mush."""
+SMALLEST = 2
+"""Sides of what the prior sees, at least, in what its sides are multiples of."""
 HDR = (16, 18)
 """Transfer functions of H.273 in whose codes a colour map would shine."""
 UNUSED = ("fidelity", "window", "overlap", "propagation", "motion_guidance")
@@ -157,7 +159,7 @@ class Depth:
         resolution = self.config.resolution or prior.adapter.resolution_of(prior.folder)
         scale = min(resolution / max(height, width), LARGEST)
         multiple = prior.facts.size_multiple
-        rows, columns = (max(1, round(side * scale / multiple)) * multiple for side in (height, width))
+        rows, columns = (max(SMALLEST, round(side * scale / multiple)) * multiple for side in (height, width))
         return rows, columns
 
     def plan(self, frames: int, steps: int, tiles: tuple[Tile, ...] | None, together: int) -> SnippetsPlan:

@@ -11,6 +11,7 @@ import torch
 
 from vrestore import cli, engine
 from vrestore.errors import ConfigError
+from vrestore.mapping import Maps
 from vrestore.report import RunOptions
 from vrestore.task import Edits, Retimes, Task, TaskConfig
 from vrestore.tasks import TASKS
@@ -18,7 +19,7 @@ from vrestore.tasks import TASKS
 WINDOW = 5
 OVERLAP = 2
 EDITING = {"prompt": "a stone", "steps": 2, "strength": 0.5}
-RESTORING = [name for name in TASKS if name != "edit"]
+RESTORING = [name for name in TASKS if name not in ("edit", "depth")]
 """Heads whose output shows what the input shows."""
 
 
@@ -30,10 +31,11 @@ def kind(request):
 
 
 @pytest.fixture
-def task(kind, tiny_prior, tiny_between_prior, tiny_edit):
+def task(kind, tiny_prior, tiny_between_prior, tiny_edit, tiny_depth_prior):
     """A head with small windows on the tiny prior."""
     edits = hasattr(kind, "direct")
     prior = tiny_between_prior if hasattr(kind, "retiming") else tiny_edit if edits else tiny_prior
+    prior = tiny_depth_prior if hasattr(kind, "seen_size") else prior
     config = replace(
         kind.config_type(), window=WINDOW, overlap=OVERLAP, prior=str(prior), device="cpu", dtype="float32",
         **(EDITING if edits else {}),
@@ -140,7 +142,7 @@ def test_the_seed_counts_where_the_sampler_draws(kind, task, clips, tmp_path):
     drawn = [streamed(kind(replace(config, seed=seed)), source) for seed in (0, 1)]
     still = [streamed(kind(replace(task.config, fidelity=0.5, steps=3, seed=seed)), source) for seed in (0, 1)]
     assert not torch.equal(*drawn)
-    assert torch.equal(*still) != isinstance(task, Edits)  # an edit begins with noise
+    assert torch.equal(*still) != isinstance(task, Edits | Maps)  # these begin with noise
 
 
 @pytest.mark.parametrize("kind", RESTORING, indirect=True)
@@ -152,6 +154,7 @@ def test_a_flat_picture_keeps_its_colour(task, clips, tmp_path, value, most):
     assert (restored.mean() * 255 - value).abs() < most
 
 
+@pytest.mark.parametrize("kind", [name for name in TASKS if name != "depth"], indirect=True)
 def test_consistency_is_bounded(task):
     source = torch.rand(3, 16, 16)
     flat = torch.full_like(source, 100 / 255)

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from vrestore.tasks.deblurring import Deblurring as Deblurring
     from vrestore.tasks.deblurring import DeblurringConfig as DeblurringConfig
     from vrestore.tasks.deblurring import deblur as deblur
+    from vrestore.tasks.depth import Depth as Depth
+    from vrestore.tasks.depth import DepthConfig as DepthConfig
+    from vrestore.tasks.depth import estimate_depth as estimate_depth
     from vrestore.tasks.editing import Editing as Editing
     from vrestore.tasks.editing import EditingConfig as EditingConfig
     from vrestore.tasks.editing import edit as edit
@@ -43,6 +46,8 @@ _HOME = {
     "Comparison": "vrestore.comparison",
     "Deblurring": "vrestore.tasks.deblurring",
     "DeblurringConfig": "vrestore.tasks.deblurring",
+    "Depth": "vrestore.tasks.depth",
+    "DepthConfig": "vrestore.tasks.depth",
     "Editing": "vrestore.tasks.editing",
     "EditingConfig": "vrestore.tasks.editing",
     "Formats": "vrestore.video.formats",
@@ -58,6 +63,7 @@ _HOME = {
     "compare": "vrestore.comparison",
     "deblur": "vrestore.tasks.deblurring",
     "edit": "vrestore.tasks.editing",
+    "estimate_depth": "vrestore.tasks.depth",
     "from_preset": "vrestore.preset",
     "interpolate": "vrestore.tasks.interpolation",
     "run_batch": "vrestore.batch",

@@ -11,6 +11,7 @@ import torch
 from vrestore import weights
 from vrestore.errors import PriorError
 from vrestore.priors import FAMILIES, find_prior
+from vrestore.priors.folder import part_folder
 from vrestore.weights import EMBEDDED, locate
 
 ROOT = Path(__file__).parents[2]
@@ -43,10 +44,13 @@ def test_every_embedded_prior_is_complete(name):
     folder = locate(name)
     index = json.loads((folder / "model_index.json").read_text())
     assert index["_class_name"] in FAMILIES
-    parts = {part for part in index if not part.startswith("_")}
-    assert {p.name for p in folder.iterdir() if p.is_dir()} == parts
+    parts = {part for part, value in index.items() if not part.startswith("_") and isinstance(value, list)}
+    shared = set(index.get("_shared", ()))
+    assert {p.name for p in folder.iterdir() if p.is_dir()} == parts - shared
     for part in parts:
-        assert {p.suffix for p in (folder / part).iterdir()} == {".json", ".safetensors"}
+        files = {p.suffix for p in part_folder(folder, part).iterdir()} - {".md"}
+        assert files in ({".json", ".safetensors"}, {".json"}, {".json", ".txt"})
+        assert ".safetensors" in files or part in ("scheduler", "tokenizer")
 
 
 @pytest.mark.parametrize("name", EMBEDDED)

@@ -34,8 +34,8 @@ class MarigoldPrior(StablePrior):
     options: ClassVar[frozenset[str]] = frozenset()
     guidance: ClassVar[float] = 1.0
     licence: ClassVar[str] = (
-        "that of the folder: embedded and Marigold v1-0 Apache-2.0, v1-1 Open RAIL++-M, RollingDepth v1-0 a RAIL with "
-        "blanks in its text"
+        "that of the folder: Marigold v1-0 Apache-2.0, v1-1 Open RAIL++-M, RollingDepth v1-0 a RAIL with blanks in its "
+        "text"
     )
 
     def __init__(self, facts: PriorFacts, parts: Parts, options: PriorOptions, device: torch.device) -> None:

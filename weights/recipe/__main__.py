@@ -174,15 +174,15 @@ def depth_pool(data: Path, pool: Path, clips: int, frames: int, seed: int) -> No
 @click.argument("pool", type=click.Path(exists=True, path_type=Path))
 @click.argument("held", type=click.Path(exists=True, path_type=Path))
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--steps", default=2400, show_default=True)
-@click.option("--decay", default=800, show_default=True)
+@click.option("--steps", default=1000, show_default=True)
+@click.option("--decay", default=400, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 def depth(pool: Path, held: Path, run: Path, steps: int, decay: int, seed: int) -> None:
     """Train, or go on with what RUN holds; then export to RUN/weights."""
     torch.manual_seed(seed)
     vae = editors.shared_autoencoder()
     examples, judges = depths.Examples(pool, run / "examples", vae), depths.Examples(held, run / "held", vae)
-    config = FitConfig(steps=steps, decay=decay, rate=1.6e-3, ema=0.995, seed=seed)
+    config = FitConfig(steps=steps, decay=decay, rate=1.5e-3, ema=0.99, seed=seed)
     model = depths.DepthNetwork()
     model.unet.to(memory_format=torch.channels_last)
     started = Fit(model, depths.Seeing(examples), run, config)

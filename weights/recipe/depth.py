@@ -209,7 +209,7 @@ class Seeing:
 
     def _drawn(self, rng: np.random.Generator, joint: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Latents (n, 2, 16, h, w), maps (n, 8 h, 8 w) and how much each of their pixels counts."""
-        rows = rng.integers(len(self.examples), size=SNIPPETS if joint else SNIPPETS * FRAMES)
+        rows = rng.integers(len(self.examples), size=SNIPPETS if joint else SNIPPETS * FRAMES).tolist()
         parts, maps, weights = [], [], []
         for clip in rows:
             frames = self.examples.disparity.shape[1]
@@ -286,7 +286,8 @@ def export(model: DepthNetwork, folder: Path) -> None:
         "scale_invariant": True,
         "shift_invariant": True,
         "default_denoising_steps": 1,
-        "default_processing_resolution": 384,
+        "default_processing_resolution": 288,
     }
-    index = {"_class_name": "MarigoldDepthPipeline", **parts, "_shared": {"vae": "../autoencoder"}}
+    shared = {"_shared": {"vae": "../autoencoder"}, "_licence": "Apache-2.0"}
+    index = {"_class_name": "MarigoldDepthPipeline", **parts, **shared}
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")

@@ -37,7 +37,7 @@ def room(rng: Rng, bank: TextureBank) -> Made:
     for corner, along in ((low, x), (low + z, x), (low, z), (low + x, z)):
         look = wall if rng.random() < 0.75 else build.texture(0.6)
         build.add(Surface(corner, along, up, look, (float(np.linalg.norm(along)) / height, 1.0)), dark)
-    build.add(Surface(low, x, z, build.texture(0.9), (1, 1)), dark)
+    build.add(Surface(low, x, z, build.texture(0.9), (1.0, 1.0)), dark)
     tiles = rng.uniform(0.5, 3)
     build.add(Surface(low + up, x, z, build.texture(0.5), (width / tiles, depth / tiles)), dark)
     camera = rng.uniform([0.15, 0.4, 0.15], [0.85, 0.75, 0.85]) * (high - low) + low
@@ -83,13 +83,13 @@ def _piece(build: Builder, at: Floats, size: Floats, turned: float) -> None:
         build.box(at + x * right - (y + sides[1] / 2) * Y + z * front, sides, turned, 0.8)
 
     if kind < 0.35:
-        part(0, 0, 0, w, h, d)
+        part(0.0, 0.0, 0.0, w, h, d)
     elif kind < 0.6:  # table, with something on it
         top = rng.uniform(0.4, 0.9)
-        part(0, top, 0, w, 0.05, d)
+        part(0.0, top, 0.0, w, 0.05, d)
         for sx in (-1, 1):
             for sz in (-1, 1):
-                part(sx * (w / 2 - 0.05), 0, sz * (d / 2 - 0.05), 0.05, top, 0.05)
+                part(sx * (w / 2 - 0.05), 0.0, sz * (d / 2 - 0.05), 0.05, top, 0.05)
         for _ in range(int(rng.integers(0, 4))):
             x, z, s = rng.uniform(-0.4, 0.4) * w, rng.uniform(-0.4, 0.4) * d, rng.uniform(0.05, 0.25)
             if rng.random() < 0.5:
@@ -98,11 +98,11 @@ def _piece(build: Builder, at: Floats, size: Floats, turned: float) -> None:
                 build.ball(at + x * right + z * front - (top + 0.05 + s / 2) * Y, np.full(3, s / 2))
     elif kind < 0.8:  # sofa, chair, bed
         seat, arm = rng.uniform(0.35, 0.5), 0.12
-        part(0, 0, 0, w, seat, d)
-        part(0, seat, d / 2 - arm / 2, w, rng.uniform(0.3, 0.7), arm)
+        part(0.0, 0.0, 0.0, w, seat, d)
+        part(0.0, seat, d / 2 - arm / 2, w, rng.uniform(0.3, 0.7), arm)
         if rng.random() < 0.6:
-            part(-w / 2 + arm / 2, seat, 0, arm, 0.2, d)
-            part(w / 2 - arm / 2, seat, 0, arm, 0.2, d)
+            part(-w / 2 + arm / 2, seat, 0.0, arm, 0.2, d)
+            part(w / 2 - arm / 2, seat, 0.0, arm, 0.2, d)
         for _ in range(int(rng.integers(0, 3))):
             x = rng.uniform(-0.4, 0.4) * w
             build.ball(at + x * right - (seat + 0.18) * Y, np.array([0.2, 0.18, 0.12]))
@@ -140,7 +140,7 @@ def street(rng: Rng, bank: TextureBank) -> Made:
     lane, drift = rng.uniform(2, 9), rng.uniform(2, 10)
     if rng.random() < 0.6:
         road = build.texture(0.9)
-        build.add(Surface(np.array([-lane, -0.01, -20]), 2 * lane * X, 140 * Z, road, (1, 12)))
+        build.add(Surface(np.array([-lane, -0.01, -20]), 2 * lane * X, 140 * Z, road, (1.0, 12.0)))
         for at in np.arange(-10, 60, rng.uniform(3, 9)) if rng.random() < 0.5 else ():
             build.add(
                 Surface(np.array([-0.08, -0.02, at]), 0.16 * X, 2 * Z, Texture.of(np.full((64, 64, 3), 225, np.uint8)))
@@ -206,10 +206,10 @@ def table(rng: Rng, bank: TextureBank) -> Made:
     lamps = [Lamp(np.array([rng.uniform(-1, 1), -rng.uniform(0.8, 1.8), rng.uniform(-0.5, 1)]), rng.uniform(0.3, 0.9))]
     build = Builder(rng, bank, lamps, rng.uniform(0.3, 0.7), [], [], [])
     wide, back = rng.uniform(0.8, 2.5), rng.uniform(0.8, 3)
-    build.add(Surface(np.array([-wide, 0, -0.3]), 2 * wide * X, (back + 0.3) * Z, build.texture(0.6), (1, 1)))
+    build.add(Surface(np.array([-wide, 0, -0.3]), 2 * wide * X, (back + 0.3) * Z, build.texture(0.6), (1.0, 1.0)))
     behind = back + (rng.exponential(1.2) if rng.random() < 0.6 else 0.0)
-    build.add(Surface(np.array([-6, -3.5, behind]), 12 * X, 4.5 * Y, build.texture(0.6), (2, 1)))
-    build.add(Surface(np.array([-6, 0.75, -2]), 12 * X, (behind + 2) * Z, build.texture(0.5), (4, 3)))
+    build.add(Surface(np.array([-6, -3.5, behind]), 12 * X, 4.5 * Y, build.texture(0.6), (2.0, 1.0)))
+    build.add(Surface(np.array([-6, 0.75, -2]), 12 * X, (behind + 2) * Z, build.texture(0.5), (4.0, 3.0)))
     for _ in range(int(rng.integers(2, 14))):
         at = np.array([rng.uniform(-0.8, 0.8) * wide, 0, rng.uniform(0.25, 1) * back])
         moving = rng.normal(0, 0.01, 3) if rng.random() < 0.25 else None
@@ -236,7 +236,7 @@ def anything(rng: Rng, bank: TextureBank) -> Made:
     far = rng.uniform(4, 15)
     tilt = rng.normal(0, 0.6, 2)
     along, down = np.array([6 * far, 0, tilt[0] * far]), np.array([0, 6 * far, tilt[1] * far])
-    build.add(Surface(np.array([0, 0, far]) - (along + down) / 2, along, down, build.texture(0.4), (3, 3)))
+    build.add(Surface(np.array([0, 0, far]) - (along + down) / 2, along, down, build.texture(0.4), (3.0, 3.0)))
     for _ in range(int(rng.integers(3, 16))):
         z = far * rng.uniform(0.08, 0.95)
         at = np.array([rng.uniform(-1, 1) * z * 0.8, rng.uniform(-1, 1) * z * 0.6, z])
