@@ -225,13 +225,14 @@ class ShotWalk:
             self._entries.pop(position - 1, None)
         if self._inversion is not None:
             self._inversion.release(position)
-        if entry.pts is None:
+        pts = entry.pts
+        if pts is None:
             return None
         if self._again is not None:
             decoded = next(self._again)
             entry = replace(entry, source=torch.from_numpy(decoded.rgb), beside=decoded.beside)
         if entry.passes:
-            return Restored(entry.source, entry.source, entry.pts, entry.beside)
+            return Restored(entry.source, entry.source, pts, entry.beside)
         after = self._entry(position + 1) if position + 1 < self.executor.plan.frames else None
         with self._clock.stage("prepare"):
             picture = self._padded(entry.source)
@@ -248,7 +249,7 @@ class ShotWalk:
             if self._direction is not None:
                 frame = self._direction.finished(frame, entry.source, entry.conditioning)
                 pictures = self._direction.beside(frame, entry.source, entry.conditioning)
-        return Restored(frame, entry.source, entry.pts, around, pictures)
+        return Restored(frame, entry.source, pts, around, pictures)
 
     def _padded(self, source: Frame) -> OutputFrame:
         """The degraded frame, of a size that the prior takes."""
