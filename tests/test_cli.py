@@ -112,6 +112,14 @@ def test_help_shows_types_texts_and_defaults(fake, capsys, text):
 # ---------------------------------------------------------------- the job
 
 
+def test_a_list_may_be_given_in_parts(fake):
+    command = click.Command("x", params=options_of(fake.HeadConfig), callback=lambda **values: values["bounds"])
+    for arguments in (["--bounds", "8,16"], ["--bounds", "8", "--bounds", "16"]):
+        assert command.main(arguments, standalone_mode=False) == (8, 16)
+    assert command.main([], standalone_mode=False) == ()
+    assert command.main([], standalone_mode=False, default_map={"bounds": [8, 16]}) == (8, 16)
+
+
 def test_options_of_the_run_reach_the_engine(fake, monkeypatch):
     calls = seen(fake, monkeypatch)
     arguments = "-o out.mkv --start 10 --end 5.2s --resume --no-overwrite"

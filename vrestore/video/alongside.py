@@ -5,11 +5,15 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from jaxtyping import Float32
 
 from vrestore.errors import ConfigError
 from vrestore.video.info import DecodedFrame, FrameReader, Rgb, VideoInfo
 from vrestore.video.probe import probe
 from vrestore.video.read import open_reader
+
+AnyRgb = Float32[np.ndarray, "3 _ _"]
+"""One picture, of any size."""
 
 
 def check_alongside(path: Path, info: VideoInfo, what: str) -> None:
@@ -37,7 +41,7 @@ class Alongside:
         self._next = 0
         self._still: Rgb | None = None
 
-    def at(self, index: int, size: tuple[int, int]) -> Rgb:
+    def at(self, index: int, size: tuple[int, int]) -> AnyRgb:
         """The picture for a frame, of ``size`` (height, width): averaged to make it smaller, else bilinear."""
         picture = self._still
         if picture is None:
@@ -62,7 +66,7 @@ class Alongside:
         return next(self._frames).rgb
 
 
-def fitted(picture: Rgb, size: tuple[int, int]) -> Rgb:
+def fitted(picture: Rgb, size: tuple[int, int]) -> AnyRgb:
     """A picture brought to ``size`` (height, width), where it has another."""
     height, width = size
     if picture.shape[1:] == size:
