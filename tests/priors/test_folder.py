@@ -5,6 +5,8 @@ import json
 import pytest
 
 from vrestore.errors import PriorError
+from vrestore.prior_options import PriorOptions
+from vrestore.priors import find_prior
 from vrestore.priors.folder import licence_of, part_folder
 
 
@@ -33,3 +35,12 @@ def test_the_licence_is_the_weights_own_where_they_say_so(tmp_path):
     assert licence_of(tmp_path, "usual") == "usual"
     (tmp_path / "model_index.json").write_text(json.dumps({"_licence": "Apache-2.0"}))
     assert licence_of(tmp_path, "usual") == "Apache-2.0"
+
+
+def test_a_folder_may_say_what_is_usual(tmp_path):
+    (tmp_path / "model_index.json").write_text(
+        json.dumps({"_class_name": "StableDiffusionPipeline", "_usual": {"strength": 0.7, "prompt": "no"}})
+    )
+    assert find_prior(str(tmp_path)).options.strength == 0.7
+    assert find_prior(str(tmp_path)).options.prompt is None
+    assert find_prior(str(tmp_path), PriorOptions(strength=0.4)).options.strength == 0.4

@@ -317,4 +317,4 @@ def test_nothing_is_downloaded(tmp_path, monkeypatch, family):
 
 
 def test_the_embedded_names():
-    assert EMBEDDED == ("restoration", "interpolation", "depth")
+    assert EMBEDDED == ("restoration", "interpolation", "editing", "depth")

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -47,6 +47,8 @@ EDITING = {
     if adapter.endswith("ControlTilePrior")
 }
 """Adapters of families that have another one for a head that edits."""
+USUAL = ("guidance_scale", "strength")
+"""Options that a folder may say the usual value of."""
 WITHOUT_WEIGHTS = {
     "flow": "vrestore.priors.interpolation:FlowPrior",
     "exposure": "vrestore.priors.exposure:ExposurePrior",
@@ -162,7 +164,15 @@ def _found(name: str, options: PriorOptions) -> PriorSource:
     adapter = getattr(import_module(module), attribute or family)
     if edits and not hasattr(adapter, "embed"):
         raise PriorError(f"the prior {name} takes no text, so it cannot edit; name one of the Stable Diffusion family")
-    return PriorSource(folder, adapter, options)
+    return PriorSource(folder, adapter, _with_usual(options, content.get("_usual")))
+
+
+def _with_usual(options: PriorOptions, usual: object) -> PriorOptions:
+    """The options, those left out as the folder itself says they usually are (``_usual`` in its model_index.json)."""
+    if not isinstance(usual, dict):
+        return options
+    blank = {name: value for name, value in usual.items() if name in USUAL and getattr(options, name) is None}
+    return replace(options, **blank)
 
 
 def _folder(name: str, options: PriorOptions) -> Path:

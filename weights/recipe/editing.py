@@ -31,6 +31,8 @@ UNTOLD, UNLED = 0.1, 0.12
 """Share of examples without words, and without a map of the structure: for guidance, and for runs without a control."""
 KINDS = {"tile": 0.4, "canny": 0.2, "softedge": 0.2, "lineart": 0.2}
 """Share of every kind of map."""
+USUAL = {"guidance_scale": 4.5, "strength": 0.75}
+"""What `vrestore edit` takes where nothing else is asked: more of either loses the structure, less the look."""
 SCHEDULE: dict[str, Any] = {
     "num_train_timesteps": 1000,
     "beta_start": 0.00085,
@@ -257,6 +259,6 @@ def export(model: Editor, folder: Path) -> None:
         "scheduler": ["diffusers", "DDIMScheduler"],
         "vae": ["diffusers", "AutoencoderDC"],
     }
-    shared = {"_shared": {"vae": "../autoencoder"}, "_licence": "Apache-2.0"}
+    shared = {"_shared": {"vae": "../autoencoder"}, "_licence": "Apache-2.0", "_usual": USUAL}
     index = {"_class_name": "StableDiffusionControlNetPipeline", **parts, **shared}
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
