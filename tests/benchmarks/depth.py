@@ -251,8 +251,9 @@ def memory(lengths, resolution):
             wide = cv2.resize(np.random.default_rng(0).random((12, 40, 3), np.float32), (620, 180)) * 255
             place = (np.abs(i % 600 - 300) for i in range(length))  # to and fro
             write_clip(source, (180, 320), (wide[:, i : i + 320].astype(np.uint8) for i in place))
+            asked = ["--threads", torch.get_num_threads(), "one", source, resolution, length]
             done = subprocess.run(
-                [sys.executable, __file__, "one", str(source), str(resolution), str(length)],
+                [sys.executable, __file__, *map(str, asked)],
                 capture_output=True, text=True, check=True,
             )  # fmt: skip
             say(frames=length, **json.loads(done.stdout))
