@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from vrestore.plan.descending import Descending
+from vrestore.plan.descending import Swept
 from vrestore.plan.steps import Step, Tile
 from vrestore.plan.windows import WindowsPlan
 
@@ -15,7 +15,7 @@ GLOBAL, LOCAL = "global", "local"
 
 
 @dataclass(frozen=True)
-class BandsPlan(Descending):
+class BandsPlan(Swept):
     """At every level overlapping windows (group "local"), and windows that span the whole sequence ("global").
 
     The idea of FreeLong (Lu et al., NeurIPS 2024) with a prior's calls in the place of its attention. A window that
@@ -52,16 +52,6 @@ class BandsPlan(Descending):
     def calls(self) -> int:
         """Windows of both groups times ladder steps times tiles."""
         return self.local.calls + self.apart * self.levels * self._parts
-
-    @property
-    def critical_path(self) -> int:
-        """T."""
-        return self.levels
-
-    @property
-    def live_bound(self) -> int:
-        """All frames."""
-        return self.frames
 
     def ticks(self) -> Iterator[tuple[Step, ...]]:
         """One for each level; each group has half the share of a frame."""

@@ -12,11 +12,12 @@ from itertools import pairwise
 import numpy as np
 
 from vrestore.errors import PlanError
+from vrestore.plan.descending import Downward, Tiled, shown
 from vrestore.plan.steps import Step, Tile
 
 
 @dataclass(frozen=True, eq=False)
-class KeyframesPlan:
+class KeyframesPlan(Downward, Tiled):
     """Steps of three frames (key, frame, key) at levels (0, l, 0), one gap between keys after the other.
 
     A gap takes ``levels`` ticks, each with a step (and tile) for every frame in it; keys without a frame between them
@@ -40,24 +41,13 @@ class KeyframesPlan:
     def __post_init__(self) -> None:
         if self.levels < 1:
             raise PlanError(f"A plan of {self.levels} levels moves nothing; use at least 1.")
-        if self.tiles is not None and not self.tiles:
-            raise PlanError("The sequence of tiles is empty; pass None for the whole picture.")
+        self._check_tiles()
         keys = self.keys
         if not (keys.size and keys[0] == 0 and keys[-1] == self.frames - 1 and (np.diff(keys) > 0).all()):
             raise PlanError(
                 f"Keys must ascend from 0 to {self.frames - 1}, the first to the last of {self.frames} frames; they "
                 f"are {keys[:3].tolist()} ... {keys[-3:].tolist()}."
             )
-
-    @property
-    def start_level(self) -> int:
-        """T, of every frame that is no key."""
-        return self.levels
-
-    @property
-    def end_level(self) -> int:
-        """0."""
-        return 0
 
     @property
     def keep(self) -> int:
@@ -70,16 +60,9 @@ class KeyframesPlan:
         return 3
 
     @property
-    def picture(self) -> tuple[int, int] | None:
-        """Latent (height, width) that the tiles cover."""
-        if self.tiles is None:
-            return None
-        return max(t.y + len(t.weight_y) for t in self.tiles), max(t.x + len(t.weight_x) for t in self.tiles)
-
-    @property
     def calls(self) -> int:
         """Frames between keys times ladder steps times tiles."""
-        return (self.frames - len(self.keys)) * self.levels * (len(self.tiles) if self.tiles else 1)
+        return (self.frames - len(self.keys)) * self.levels * self._parts
 
     @cached_property
     def live_bound(self) -> int:
@@ -96,10 +79,10 @@ class KeyframesPlan:
     def ticks(self) -> Iterator[tuple[Step, ...]]:
         """Gap by gap, level by level."""
         if self.frames == 1:
-            yield (_shown(0),)
+            yield (shown(np.zeros(1, int)),)
         for left, right in pairwise(self.keys.tolist()):
             if right == left + 1:
-                yield (_shown(left, right),)
+                yield (shown(np.array([left, right])),)
                 continue
             for level in range(self.levels, 0, -1):
                 yield tuple(
@@ -107,12 +90,6 @@ class KeyframesPlan:
                     for frame in range(left + 1, right)
                     for tile in self.tiles or (None,)
                 )
-
-
-def _shown(*keys: int) -> Step:
-    """A step that only brings keys up."""
-    still = np.zeros(len(keys), int)
-    return Step(np.array(keys), still, still, np.zeros(len(keys)))
 
 
 def _between(left: int, frame: int, right: int, level: int, tile: Tile | None) -> Step:

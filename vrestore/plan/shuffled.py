@@ -13,7 +13,7 @@ import numpy as np
 
 from vrestore.errors import PlanError
 from vrestore.plan.cover import Cover
-from vrestore.plan.descending import Descending
+from vrestore.plan.descending import Swept
 from vrestore.plan.steps import Step, Tile
 
 
@@ -23,7 +23,7 @@ def _generator(seed: int, level: int) -> np.random.Generator:
 
 
 @dataclass(frozen=True)
-class CutsPlan(Descending):
+class CutsPlan(Swept):
     """Overlapping windows of which one moves a frame: they meet at a place in their overlap drawn anew at every level.
 
     Randomised blending of StreamingT2V (Henschel et al., CVPR 2025), section 4.3.
@@ -57,16 +57,6 @@ class CutsPlan(Descending):
         """Windows times ladder steps times tiles."""
         return self.cover.count * self.levels * self._parts
 
-    @property
-    def critical_path(self) -> int:
-        """T."""
-        return self.levels
-
-    @property
-    def live_bound(self) -> int:
-        """All frames."""
-        return self.frames
-
     def ticks(self) -> Iterator[tuple[Step, ...]]:
         """One for each level."""
         starts, length = self.cover.starts(), self.cover.length
@@ -86,7 +76,7 @@ class CutsPlan(Descending):
 
 
 @dataclass(frozen=True)
-class GridsPlan(Descending):
+class GridsPlan(Swept):
     """Frames in groups drawn anew at every level, from the whole sequence: RAVE (Kara et al., CVPR 2024), section 3.2.
 
     Args:
@@ -122,16 +112,6 @@ class GridsPlan(Descending):
     def calls(self) -> int:
         """Groups times ladder steps times tiles."""
         return -(-self.frames // self.grid) * self.levels * self._parts
-
-    @property
-    def critical_path(self) -> int:
-        """T."""
-        return self.levels
-
-    @property
-    def live_bound(self) -> int:
-        """All frames."""
-        return self.frames
 
     def ticks(self) -> Iterator[tuple[Step, ...]]:
         """One for each level."""

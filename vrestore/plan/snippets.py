@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from vrestore.errors import PlanError
+from vrestore.plan.descending import Downward, Tiled
 from vrestore.plan.steps import Step, Tile
 
 
@@ -28,7 +29,7 @@ def capped(dilations: Sequence[int], pictures: int, length: int) -> tuple[int, .
 
 
 @dataclass(frozen=True)
-class SnippetsPlan:
+class SnippetsPlan(Downward, Tiled):
     """The plan of depth: every snippet by itself, from noise to the end, in the order of their last frames.
 
     Args:
@@ -56,8 +57,7 @@ class SnippetsPlan:
                 f"A plan of {self.pictures} pictures, {self.levels} levels and {self.together} snippets together does "
                 "nothing; use at least 1 of each."
             )
-        if self.tiles is not None and not self.tiles:
-            raise PlanError("The sequence of tiles is empty; pass None for the whole picture.")
+        self._check_tiles()
         capped(self.dilations, self.pictures, self.length)  # raises PlanError
 
     @cached_property
@@ -92,40 +92,14 @@ class SnippetsPlan:
         return len(self.snippets) * self.window
 
     @property
-    def start_level(self) -> int:
-        """T."""
-        return self.levels
-
-    @property
-    def end_level(self) -> int:
-        """0."""
-        return 0
-
-    @property
-    def keep(self) -> int:
-        """0: no snippet reads another's."""
-        return 0
-
-    @property
-    def picture(self) -> tuple[int, int] | None:
-        """Latent (height, width) that the tiles cover."""
-        if self.tiles is None:
-            return None
-        return max(t.y + len(t.weight_y) for t in self.tiles), max(t.x + len(t.weight_x) for t in self.tiles)
-
-    @property
     def calls(self) -> int:
         """Snippets times ladder steps times tiles: at one level and without tiles, sum over d of N - (n - 1) d."""
-        return len(self.snippets) * self.levels * (len(self.tiles) if self.tiles else 1)
+        return len(self.snippets) * self.levels * self._parts
 
     @property
     def live_bound(self) -> int:
         """Slots of the snippets that are walked together."""
         return self.window * min(self.together, len(self.snippets))
-
-    def given(self, frame: int) -> bool:
-        """No slot is."""
-        return False
 
     def ticks(self) -> Iterator[tuple[Step, ...]]:
         """Group by group, level by level."""
@@ -141,7 +115,7 @@ class SnippetsPlan:
 
 
 @dataclass(frozen=True)
-class RefinementPlan:
+class RefinementPlan(Downward):
     """Every level in all snippets of one dilation, whose predictions of a frame are averaged; the dilation falls.
 
     Positions are frames of the shot. A level follows the one above as soon as that is complete, so the frames held do
@@ -194,21 +168,6 @@ class RefinementPlan:
         return self.pictures
 
     @property
-    def start_level(self) -> int:
-        """T."""
-        return self.levels
-
-    @property
-    def end_level(self) -> int:
-        """0."""
-        return 0
-
-    @property
-    def keep(self) -> int:
-        """0: no snippet reads a final frame."""
-        return 0
-
-    @property
     def calls(self) -> int:
         """All snippets of all ladder steps."""
         return sum(self.pictures - (self.window - 1) * one for one in self.dilations)
@@ -218,10 +177,6 @@ class RefinementPlan:
         """From the first frame of the snippet at the last ladder step to the last one of that at the first."""
         spans = [(self.window - 1) * one for one in self.dilations]
         return min(self.pictures, self.lags[-1] + spans[-1] + 1)
-
-    def given(self, frame: int) -> bool:
-        """No frame is."""
-        return False
 
     def ticks(self) -> Iterator[tuple[Step, ...]]:
         """By the last frame of the snippets of the first ladder step; each further step lags."""

@@ -19,11 +19,12 @@ import numpy as np
 
 from vrestore.errors import PlanError
 from vrestore.plan.cover import Cover
+from vrestore.plan.descending import Downward, Tiled
 from vrestore.plan.steps import Step, Tile
 
 
 @dataclass(frozen=True)
-class WindowsPlan:
+class WindowsPlan(Downward, Tiled):
     """The plan of restoration: every level is predicted in overlapping windows, fused by smooth weights.
 
     Args:
@@ -50,8 +51,7 @@ class WindowsPlan:
     def __post_init__(self) -> None:
         if self.levels < 1:
             raise PlanError(f"A plan of {self.levels} levels moves nothing; use at least 1.")
-        if self.tiles is not None and not self.tiles:
-            raise PlanError("The sequence of tiles is empty; pass None for the whole picture.")
+        self._check_tiles()
         if self.order not in ("wavefront", "sweep"):
             raise PlanError(f"Unknown order {self.order!r}; use 'wavefront' or 'sweep'.")
         Cover(self.frames, self.window, self.overlap)  # raises PlanError
@@ -77,21 +77,9 @@ class WindowsPlan:
         return self.levels if self.inverse else 0
 
     @property
-    def keep(self) -> int:
-        """0: no window reads a final frame."""
-        return 0
-
-    @property
-    def picture(self) -> tuple[int, int] | None:
-        """Latent (height, width) that the tiles cover."""
-        if self.tiles is None:
-            return None
-        return max(t.y + len(t.weight_y) for t in self.tiles), max(t.x + len(t.weight_x) for t in self.tiles)
-
-    @property
     def calls(self) -> int:
         """Windows times ladder steps times tiles."""
-        return self.cover.count * self.levels * (len(self.tiles) if self.tiles else 1)
+        return self.cover.count * self.levels * self._parts
 
     @cached_property
     def positions(self) -> int:
@@ -123,10 +111,6 @@ class WindowsPlan:
         lead = (self.reach + 1) * (self.levels - 1) * cover.stride
         tail = cover.stride - cover.shift if cover.shift else 0
         return min(self.frames, lead + cover.length + tail)
-
-    def given(self, frame: int) -> bool:
-        """No frame is."""
-        return False
 
     def ticks(self) -> Iterator[tuple[Step, ...]]:
         """Steps that may run together, in order; within a tick by ladder step, window and tile."""
