@@ -7,6 +7,7 @@ look   DATA                    statistics of the world beside those of photograp
 
 autoencoder POOL RUN           train the autoencoder that the priors for editing and depth share
 editing     DATA RUN           train the edit prior on looks of pictures, in the latents of that autoencoder
+generation  RUN                train the generation prior on clips of procedural scenes
 depth-pool  DATA POOL          render clips of the world with depth
 depth       POOL HELD RUN      train the depth prior on them, judged on HELD, a pool of another seed
 """
@@ -23,6 +24,7 @@ from vrestore.priors.text import load_tokenizer
 from vrestore.weights.recipe import autoencoder as autoencoders
 from vrestore.weights.recipe import depth as depths
 from vrestore.weights.recipe import editing as editors
+from vrestore.weights.recipe import generation as generators
 from vrestore.weights.recipe import judge as judging
 from vrestore.weights.recipe import statistics
 from vrestore.weights.recipe.depth_pool import DepthPoolConfig, build_depth_pool
@@ -157,6 +159,25 @@ def editing(data: Path, run: Path, examples: int, steps: int, decay: int, seed: 
     config = FitConfig(steps=steps, decay=decay, rate=1e-3, ema=0.995, seed=seed)
     best = fit(Fit(model, rendering, run, config), log.info)
     editors.export(best, run / "weights")
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--examples", default=2400, show_default=True, help="Clips, rendered once.")
+@click.option("--steps", default=4000, show_default=True)
+@click.option("--decay", default=1200, show_default=True)
+@click.option("--seed", default=0, show_default=True)
+def generation(run: Path, examples: int, steps: int, decay: int, seed: int) -> None:
+    """Render the clips if RUN has none, train or go on, then export to RUN/weights."""
+    torch.manual_seed(seed)
+    if not (run / "examples" / "done").exists():
+        generators.build_clips(run / "examples", editors.shared_autoencoder(), range(examples), examples, seed)
+        (run / "examples" / "done").touch()
+    tokens = write_tokenizer(run / "weights" / "tokenizer", generators.vocabulary(), generators.TOKENS)
+    model = generators.Generator(len(tokens)).to(memory_format=torch.channels_last)
+    showing = generators.Showing(run / "examples", load_tokenizer(run / "weights" / "tokenizer"))
+    config = FitConfig(steps=steps, decay=decay, rate=2e-3, ema=0.995, seed=seed)
+    generators.export(fit(Fit(model, showing, run, config), log.info), run / "weights")
 
 
 @main.command("depth-pool")

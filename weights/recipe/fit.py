@@ -13,6 +13,7 @@ from typing import Generic, Protocol, TypeVar, runtime_checkable
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vrestore.errors import ConfigError
 
@@ -71,7 +72,8 @@ class Fit(Generic[Network]):
         rng = np.random.default_rng([self.config.seed, self.step])
         for group in self._optimiser.param_groups:
             group["lr"] = learning_rate(self.step, self.config)
-        with torch.autocast("cpu", torch.bfloat16):
+        # the flash kernel of CPUs takes several times as long as plain products to go back through short sequences
+        with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
             parts = self._losses(self.model, rng, self.step)
         self._optimiser.zero_grad()
         torch.stack(list(parts.values())).sum().backward()

@@ -1,6 +1,8 @@
 """What the edit prior can be told: its words, the phrases it is trained on, a tokenizer and a text encoder for them."""
 
 import json
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -70,19 +72,43 @@ def phrase(rng: np.random.Generator, look: str | None, colour: str | None) -> st
     return str(rng.choice(places)).format(asked=asked, subject=subject)
 
 
-def write_tokenizer(folder: Path) -> dict[str, int]:
-    """A CLIP tokenizer (byte pair encoding) of the vocabulary and of single letters; the ids of its tokens."""
-    merges, tokens = list[tuple[str, str]](), list[str]()
+def whole_words(words: Sequence[str]) -> list[tuple[str, str]]:
+    """Merges of byte pair encoding that make one token of each word, of words as they come.
+
+    A word is joined from the left. Where a pair from another word comes first and leaves it in pieces, those are joined
+    by merges of their own, which come last.
+    """
+    ranks: dict[tuple[str, str], int] = {}
+    for _ in range(max(map(len, words), default=0)):
+        for word in words:
+            pieces = _pieces(word, ranks)
+            while len(pieces) > 1:
+                ranks.setdefault((pieces[0], pieces[1]), len(ranks))
+                pieces[:2] = ["".join(pieces[:2])]
+        if all(len(_pieces(word, ranks)) == 1 for word in words):
+            break
+    return list(ranks)
+
+
+def _pieces(word: str, ranks: Mapping[tuple[str, str], int]) -> list[str]:
+    """The tokens of a word: the pair of the lowest rank is joined first (Sennrich et al., ACL 2016)."""
+    pieces = [*word[:-1], f"{word[-1]}</w>"]
+    while True:
+        known = [(ranks[pair], i) for i, pair in enumerate(pairwise(pieces)) if pair in ranks]
+        if not known:
+            return pieces
+        at = min(known)[1]
+        pieces[at : at + 2] = ["".join(pieces[at : at + 2])]
+
+
+def write_tokenizer(folder: Path, words: Sequence[str] | None = None, length: int = TOKENS) -> dict[str, int]:
+    """A CLIP tokenizer (byte pair encoding) of whole words and of single letters; the ids of its tokens.
+
+    Left out, ``words`` are those of the edit prior. ``length``: most tokens of a text.
+    """
     letters = "abcdefghijklmnopqrstuvwxyz0123456789,.!?-'"
-    tokens += [*letters, *(f"{letter}</w>" for letter in letters)]
-    for word in vocabulary():
-        pieces = [*word[:-1], f"{word[-1]}</w>"]
-        while len(pieces) > 1:
-            pair = (pieces[0], pieces[1])
-            if pair not in merges:
-                merges.append(pair)
-                tokens.append("".join(pair))
-            pieces[:2] = ["".join(pair)]
+    merges = whole_words(vocabulary() if words is None else words)
+    tokens = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(pair) for pair in merges)]
     ids = {token: i for i, token in enumerate((*dict.fromkeys(tokens), *SPECIAL))}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.json").write_text(json.dumps(ids) + "\n")
@@ -90,7 +116,7 @@ def write_tokenizer(folder: Path) -> dict[str, int]:
     (folder / "merges.txt").write_text("\n".join(lines) + "\n")
     settings = {
         "tokenizer_class": "CLIPTokenizer",
-        "model_max_length": TOKENS,
+        "model_max_length": length,
         "pad_token": SPECIAL[1],
         "bos_token": SPECIAL[0],
         "eos_token": SPECIAL[1],
@@ -100,16 +126,16 @@ def write_tokenizer(folder: Path) -> dict[str, int]:
     return ids
 
 
-def text_encoder(size: int) -> CLIPTextModel:
+def text_encoder(size: int, width: int = WIDTH, length: int = TOKENS) -> CLIPTextModel:
     """An untrained text encoder for a vocabulary of that size."""
     return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=size,
-            hidden_size=WIDTH,
-            intermediate_size=2 * WIDTH,
+            hidden_size=width,
+            intermediate_size=2 * width,
             num_hidden_layers=2,
             num_attention_heads=4,
-            max_position_embeddings=TOKENS,
+            max_position_embeddings=length,
             bos_token_id=size - 2,
             eos_token_id=size - 1,
             pad_token_id=size - 1,

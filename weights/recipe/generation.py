@@ -1,0 +1,204 @@
+"""Training of the embedded generation prior: clips of named scenes from noise, in the layout of AnimateDiff.
+
+Every frame has a noise level of its own (Liu et al., "Redefining Temporal Modeling in Video Diffusion: The Vectorized
+Timestep Approach", 2024; Chen et al., "Diffusion Forcing", NeurIPS 2024): all alike, rising along the clip, or clean
+here and there, so that one network serves windows, diagonals, chunks and what lies between keyframes.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderDC, DDIMScheduler, MotionAdapter, UNet2DConditionModel, UNetMotionModel
+from einops import rearrange, repeat
+from torch import Tensor, nn
+from transformers import CLIPTokenizer
+
+from vrestore.priors.animated import FrameTimes
+from vrestore.weights.recipe.editing import SCHEDULE as EDITING
+from vrestore.weights.recipe.editing import encoded, noised
+from vrestore.weights.recipe.scenes import HUES, SCENES, SIDE, SKIES, Asked
+from vrestore.weights.recipe.words import text_encoder
+
+FRAMES, CLIPS = 16, 4
+"""Of a training clip; clips of a step."""
+LATENT = (16, SIDE // 8, SIDE // 8)
+FPS = 8
+STRIDES = {1: 0.55, 2: 0.15, 4: 0.1, 8: 0.1, 16: 0.1}
+"""Shares of clips by the frames from one to the next: keyframes lie far apart."""
+UNTOLD, LEVEL, RISING = 0.1, 0.4, 0.3
+"""Share of clips without words; of clips at one level, and of those whose levels rise; others are clean in places."""
+WIDTH, TOKENS, LONGEST = 48, 16, 32
+"""Of the text encoder; positions of frames."""
+CHANNELS, GROUPS = (40, 56), 8
+SCHEDULE: dict[str, Any] = EDITING | {"rescale_betas_zero_snr": True}
+"""With an end that is noise alone: what a scene's colours are on the whole is drawn from there."""
+USUAL = {"guidance_scale": 3.0}
+WORDS: Mapping[str, tuple[str, ...]] = {
+    "hills": ("hills", "a ride past hills", "mountains"),
+    "waves": ("waves", "a boat on the sea", "the sea with a boat"),
+    "stars": ("stars", "a planet among stars", "space"),
+    "balls": ("balls", "balls that bounce", "bouncing balls"),
+    "city": ("city", "a city", "a row of houses"),
+    "snow": ("snow", "snow falls on trees", "trees in snow"),
+    "fish": ("fish", "fish in an aquarium", "fish that swim"),
+}
+"""Ways to ask for each scene."""
+TIMES: Mapping[str, tuple[str, ...]] = {
+    "day": ("by day", "in the day", ""),
+    "sunset": ("at sunset", "in the evening"),
+    "night": ("at night", "by night"),
+}
+
+
+def vocabulary() -> tuple[str, ...]:
+    """Every whole word, sorted."""
+    told = [*HUES, *(way for ways in (*WORDS.values(), *TIMES.values()) for way in ways), "a video of", "with"]
+    return tuple(sorted({word for phrase in told for word in phrase.split()}))
+
+
+def phrase(rng: np.random.Generator, scene: str, hue: str, time: str) -> str:
+    """A way to ask for a scene: "red waves at night", "a video of a green city by day", "fish in blue"."""
+    what, when = str(rng.choice(WORDS[scene])), str(rng.choice(TIMES[time]))
+    article = next((word for word in ("a ", "the ") if what.startswith(word)), "")
+    said = f"{article}{hue} {what.removeprefix(article)}" if rng.random() < 0.7 else f"{what} in {hue}"
+    return f"{'a video of ' if rng.random() < 0.3 else ''}{said} {when}".strip()
+
+
+class Generator(nn.Module):
+    """Text encoder and UNet with motion modules as one module, for one optimiser and one average."""
+
+    def __init__(self, words: int) -> None:
+        super().__init__()
+        self.text = text_encoder(words, WIDTH, TOKENS)
+        plain = UNet2DConditionModel(
+            sample_size=SIDE // 8,
+            in_channels=16,
+            out_channels=16,
+            block_out_channels=CHANNELS,
+            layers_per_block=1,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            norm_num_groups=GROUPS,
+            cross_attention_dim=WIDTH,
+            attention_head_dim=4,
+        )
+        self.unet = UNetMotionModel.from_unet2d(plain, _motion())
+        self.times = FrameTimes(self.unet)
+
+    def forward(self, latents: Tensor, times: Tensor, tokens: Tensor) -> Tensor:
+        """The v-prediction (clips, time, 16, h, w) of latents at ``times`` (clips, time)."""
+        frames = latents.shape[1]
+        told = repeat(self.text(tokens)[0], "b k d -> (b t) k d", t=frames)
+        with self.times.at(times.flatten().float()):
+            clip = rearrange(latents, "b t c h w -> b c t h w")
+            found: Tensor = self.unet(clip, times[0, 0], told, return_dict=False)[0]
+        return rearrange(found, "b c t h w -> b t c h w")
+
+
+def _motion() -> MotionAdapter:
+    return MotionAdapter(
+        block_out_channels=CHANNELS,
+        motion_layers_per_block=1,
+        motion_mid_block_layers_per_block=1,
+        motion_num_attention_heads=4,
+        motion_norm_num_groups=GROUPS,
+        motion_max_seq_length=LONGEST,
+        use_motion_mid_block=True,
+    )
+
+
+def drawn_times(rng: np.random.Generator) -> np.ndarray:
+    """Training timesteps of the frames of a clip, (FRAMES,); 0 where a frame is given."""
+    kind, time = rng.random(), int(rng.integers(1, 1000))
+    if kind < LEVEL:
+        return np.full(FRAMES, time)
+    if kind < LEVEL + RISING:
+        chunk, given = int(rng.choice([1, 2, 4, 8])), int(rng.integers(0, 9))
+        rise, start = rng.uniform(20, 1000), rng.uniform(-300, 1000)
+        times = start + rise * ((np.arange(FRAMES) - given) // chunk)
+        return np.where(np.arange(FRAMES) < given, 0, times.clip(0, 999)).astype(np.int64)
+    times = np.full(FRAMES, time)
+    every, first = int(rng.integers(2, FRAMES)), int(rng.integers(0, 4))
+    times[first::every] = 0
+    if rng.random() < 0.5:
+        times[0] = 0
+    if rng.random() < 0.5:
+        times[-1] = 0
+    return times
+
+
+def build_clips(folder: Path, vae: AutoencoderDC, rows: Sequence[int], count: int, seed: int) -> None:
+    """The examples ``rows`` of ``count``: latents, and numbers of scene, colour and time of day."""
+    folder.mkdir(parents=True, exist_ok=True)
+    latents = _opened(folder / "latents.npy", np.dtype(np.float16), (count, FRAMES, *LATENT))
+    asked = _opened(folder / "asked.npy", np.dtype(np.int8), (count, 3))
+    strides, shares = list(STRIDES), list(STRIDES.values())
+    for i in rows:
+        rng = np.random.default_rng([seed, i])
+        numbers = [int(rng.integers(len(names))) for names in (SCENES, HUES, SKIES)]
+        scene, hue, time = (list(names)[n] for names, n in zip((SCENES, HUES, SKIES), numbers, strict=True))
+        step, begin = int(rng.choice(strides, p=shares)) / FPS, rng.uniform(0, 30)
+        at = SCENES[scene](rng, Asked(HUES[hue], time))
+        clip = np.stack([at(begin + step * n) for n in range(FRAMES)])
+        asked[i], latents[i] = numbers, encoded(vae, clip.clip(0, 1)).numpy()
+
+
+def _opened(path: Path, kind: np.dtype[Any], shape: tuple[int, ...]) -> np.ndarray:
+    if path.exists():
+        return np.asarray(np.lib.format.open_memmap(path, "r+"))
+    return np.asarray(np.lib.format.open_memmap(path, "w+", kind, shape))
+
+
+class Showing:
+    """The loss: error of the v-prediction of the frames that are not given."""
+
+    def __init__(self, folder: Path, tokenizer: CLIPTokenizer) -> None:
+        self._latents, self._asked = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("latents", "asked"))
+        self._tokenizer = tokenizer
+        self._products = DDIMScheduler(**SCHEDULE).alphas_cumprod
+
+    def __call__(self, model: Generator, rng: np.random.Generator, step: int) -> Mapping[str, Tensor]:
+        """Of one step."""
+        rows = rng.integers(len(self._latents), size=CLIPS)
+        told = ["" if rng.random() < UNTOLD else self._phrase(rng, i) for i in rows]
+        clean = torch.from_numpy(np.stack([self._latents[i] for i in rows])).float()
+        times = torch.from_numpy(np.stack([drawn_times(rng) for _ in rows]))
+        noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32))
+        flat = noised(clean.flatten(0, 1), noise.flatten(0, 1), times.flatten(), self._products)
+        place, wanted = (part.unflatten(0, clean.shape[:2]) for part in flat)
+        found = model(place, times, self._tokens(told)).float()
+        asked = (times > 0).float()[..., None, None, None]
+        share = asked.mean().clamp(min=0.05)
+        return {"v": F.mse_loss(found * asked, wanted * asked) / share}
+
+    def _phrase(self, rng: np.random.Generator, row: np.integer[Any]) -> str:
+        scene, hue, time = (list(names)[n] for names, n in zip((SCENES, HUES, SKIES), self._asked[row], strict=True))
+        return phrase(rng, scene, hue, time)
+
+    def _tokens(self, phrases: Sequence[str]) -> Tensor:
+        ids: Tensor = self._tokenizer(
+            list(phrases), padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt"
+        ).input_ids
+        return ids
+
+
+def export(model: Generator, folder: Path) -> None:
+    """Write the networks in fp16 beside the tokenizer that is there already, the schedule and the index."""
+    for network, name in ((model.unet, "unet"), (model.text, "text_encoder")):
+        network.to(torch.float16).save_pretrained(folder / name)
+    DDIMScheduler(**SCHEDULE).save_pretrained(folder / "scheduler")
+    parts = {
+        "unet": ["diffusers", "UNetMotionModel"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "scheduler": ["diffusers", "DDIMScheduler"],
+        "vae": ["diffusers", "AutoencoderDC"],
+    }
+    shared = {"_shared": {"vae": "../autoencoder"}, "_licence": "Apache-2.0", "_usual": USUAL}
+    index = {"_class_name": "AnimateDiffPipeline", **parts, **shared}
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
