@@ -159,10 +159,10 @@ def stars(rng: np.random.Generator, asked: Asked) -> Drawn:
 
     def at(t: float) -> Picture:
         canvas = sky.copy()
-        for place, near in zip((places + way * depth[:, None] * t) % CANVAS, depth, strict=True):
-            _disc(canvas, *place, 1 + 2 * near, np.full(3, 0.4 + 0.6 * near, np.float32))
-        _disc(canvas, *planet, radius, colour * 0.55)
-        _disc(canvas, *(planet - radius * 0.18), radius * 0.8, colour)
+        for (x, y), near in zip((places + way * depth[:, None] * t) % CANVAS, depth, strict=True):
+            _disc(canvas, x, y, 1 + 2 * near, np.full(3, 0.4 + 0.6 * near, np.float32))
+        _disc(canvas, planet[0], planet[1], radius, colour * 0.55)
+        _disc(canvas, planet[0] - radius * 0.18, planet[1] - radius * 0.18, radius * 0.8, colour)
         return _reduced(canvas)
 
     return at
@@ -242,7 +242,7 @@ def snow(rng: np.random.Generator, asked: Asked) -> Drawn:
         canvas = still.copy()
         for (x, y), size in zip(places, near, strict=True):
             here = ((x + drift * size * t) % 1 * CANVAS, (y + fall * size * t) % 1 * CANVAS)
-            _disc(canvas, *here, 1.5 + 2 * size, np.minimum(white + 0.05, 1))
+            _disc(canvas, here[0], here[1], 1.5 + 2 * size, np.minimum(white + 0.05, 1))
         return _reduced(canvas)
 
     return at
