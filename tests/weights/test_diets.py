@@ -44,7 +44,8 @@ def test_a_restoration_pool_holds_both_reductions(pool, data, pool_config):
 
 def test_restoration_windows_are_short_and_long(pool):
     diet, rng = DIETS["restoration"], np.random.default_rng(0)
-    assert {diet.draw(pool, rng, 32, 0.5).sharp.shape[:2] for _ in range(12)} == {(6, 3), (3, 6)}
+    assert {diet.draw(pool, rng, 32, 0.5, 18).sharp.shape[:2] for _ in range(12)} == {(6, 3), (3, 6)}
+    assert {diet.draw(pool, rng, 32, 0.5, 6).sharp.shape[:2] for _ in range(12)} == {(2, 3), (1, 6)}
 
 
 def test_the_clean_reduction_is_bicubic():

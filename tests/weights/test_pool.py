@@ -9,8 +9,9 @@ import torch
 from vrestore.errors import ConfigError
 from vrestore.flow import warp
 from vrestore.weights.recipe.batch import MOTION_UNIT, Batch, augmented
+from vrestore.weights.recipe.depth_pool import DepthPoolConfig, build_depth_pool, open_depth_pool
 from vrestore.weights.recipe.diets import DIETS
-from vrestore.weights.recipe.pool import batch_at, build_pool, open_pool, pool_diet
+from vrestore.weights.recipe.pool import build_pool, open_pool, pool_diet
 
 every_diet = pytest.mark.parametrize("name", DIETS)
 
@@ -20,7 +21,9 @@ def parts(batch):
 
 
 def batches(folder, name, seed, first, count, crop=32):
-    return [batch_at(open_pool(folder), DIETS[name], seed, step, crop, 0.45) for step in range(first, first + count)]
+    diet, pool = DIETS[name], open_pool(folder)
+    rngs = [np.random.default_rng([seed, step]) for step in range(first, first + count)]
+    return [diet.draw(pool, rng, crop, 0.45, diet.batch) for rng in rngs]
 
 
 def same(one, two):
@@ -29,15 +32,24 @@ def same(one, two):
 
 @every_diet
 def test_a_pool_is_a_function_of_seed_and_data(name, data, pool_folders, pool_config, tmp_path):
-    """Made again, in a process of its own, it has the same bytes; another seed makes others."""
-    said = []
-    build_pool(tmp_path / "again", data, DIETS[name], pool_config, 1, said.append)
+    """Made again, by any number of processes, it has the same bytes."""
+    said, jobs = [], {"restoration": 3, "deblurring": 1}.get(name, 0)
+    build_pool(tmp_path / "again", data, DIETS[name], pool_config, jobs, said.append)
     files = sorted(p.name for p in pool_folders[name].iterdir())
     for file in files:
         assert (tmp_path / "again" / file).read_bytes() == (pool_folders[name] / file).read_bytes()
     footage = 11 - DIETS[name].footage_frames
     assert said == [f"made 0 of {2 + footage}", f"pool of {2 + footage} clips, {footage} of them footage"]
     assert pool_diet(tmp_path / "again") == name
+
+
+def test_clips_with_depth_are_the_same_from_any_number_of_processes(data, tmp_path):
+    config, said = DepthPoolConfig(clips=3, frames=2, height=24, width=32, seed=4), []
+    for jobs in (0, 2):
+        build_depth_pool(tmp_path / str(jobs), data, config, said.append, jobs)
+    assert said == ["made 3 of 3"] * 2
+    for one, two in zip(open_depth_pool(tmp_path / "0"), open_depth_pool(tmp_path / "2"), strict=True):
+        np.testing.assert_array_equal(one, two)
 
 
 def test_no_pool_is_refused(tmp_path):

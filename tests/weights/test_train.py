@@ -10,14 +10,17 @@ from torch import nn
 
 from vrestore.errors import ConfigError
 from vrestore.priors import find_prior
-from vrestore.weights.recipe import judge, train
+from vrestore.weights.recipe import judge
 from vrestore.weights.recipe.batch import Batch
 from vrestore.weights.recipe.diets import DIETS
 from vrestore.weights.recipe.export import export, load
-from vrestore.weights.recipe.pool import batch_at, open_pool
-from vrestore.weights.recipe.train import TrainConfig, Trainer, bridge_times, learning_rate, losses
+from vrestore.weights.recipe.fit import Moment, fit, learning_rate
+from vrestore.weights.recipe.pool import open_pool
+from vrestore.weights.recipe.train import Restoring, TrainConfig, bridge_times, lesson, losses, restoring
 
 CONFIG = TrainConfig(steps=4, decay=2, warmup=2, opening=1, crop=32, one_step=0.5)
+CHANNELS = 4
+"""Of the latents of the tiny networks."""
 
 
 @pytest.fixture
@@ -25,9 +28,14 @@ def start(pool_folder, build):
     """Makes a trainer of tiny networks on the tiny pool."""
 
     def trainer(folder, config=CONFIG):
-        return Trainer(pool_folder, folder, config, "cpu", build)
+        return restoring(pool_folder, folder, config, "cpu", build)
 
     return trainer
+
+
+def drawn(pool, diet, seed=0, one_step=0.5, clean=0.45):
+    batch = DIETS[diet].draw(pool, np.random.default_rng([seed, 0]), 32, clean, DIETS[diet].batch)
+    return lesson(batch, CHANNELS, one_step, torch.Generator().manual_seed(0))
 
 
 def weights(module):
@@ -55,12 +63,6 @@ def test_the_seed_makes_the_networks(start, tmp_path):
     other = start(tmp_path / "c", replace(CONFIG, seed=1))
     assert torch.equal(weights(first.model), weights(again.model))
     assert not torch.equal(weights(first.model), weights(other.model))
-
-
-def test_the_learning_rate_warms_up_stays_and_decays():
-    config = TrainConfig(steps=1000, decay=200, rate=1.0, warmup=10)
-    found = [learning_rate(step, config) for step in (0, 4, 9, 10, 500, 800, 900, 950, 999)]
-    assert found == pytest.approx([0.1, 0.5, 1, 1, 1, 1, 0.5, 0.25, 0.01])
 
 
 def test_the_optimiser_follows_the_schedule(start, tmp_path):
@@ -100,10 +102,11 @@ def test_losses_of_new_networks_are_known(pool, build):
     model = build()
     nn.init.zeros_(model.vae.head[-2].weight)
     nn.init.zeros_(model.vae.head[-2].bias)
-    batch = batch_at(pool, DIETS["restoration"], 0, 0, 32, 0.45)
+    task = drawn(pool, "restoration")
+    batch = task.batch
     error = (batch.degraded - batch.sharp).abs()
     with torch.no_grad():
-        found = losses(model, batch, CONFIG, torch.Generator().manual_seed(0), step=1)
+        found = losses(model, task, opening=False, decaying=False)
         clean, start = (model.vae.encode(frames.flatten(0, 1)) for frames in (batch.sharp, batch.degraded))
     assert found["restored"].item() == pytest.approx(error.mean().item(), rel=1e-5)
     assert found["rebuilt"].item() == pytest.approx(error.flatten(0, 1)[::3].mean().item(), rel=1e-5)
@@ -116,32 +119,33 @@ def test_keys_teach_nothing(name, pool_folders, build):
     model = build()
     nn.init.zeros_(model.vae.head[-2].weight)
     nn.init.zeros_(model.vae.head[-2].bias)
-    batch = batch_at(open_pool(pool_folders[name]), DIETS[name], 0, 0, 32, 0.45)
+    task = drawn(open_pool(pool_folders[name]), name)
+    batch = task.batch
     wanted = [i for i in range(batch.sharp.shape[1]) if i not in batch.keys]
+    assert not task.times[:, list(batch.keys)].any()
     error = (batch.degraded - batch.sharp)[:, wanted].abs().mean().item()
     with torch.no_grad():
-        found = losses(model, batch, CONFIG, torch.Generator().manual_seed(0), step=1)
+        found = losses(model, task, opening=False, decaying=False)
     assert found["restored"].item() == pytest.approx(error, rel=1e-5)
 
 
 def test_one_batch_can_be_learned(pool, build):
     model = build()
-    batch = batch_at(pool, DIETS["restoration"], 1, 0, 32, 1.0)
+    task = drawn(pool, "restoration", seed=1, one_step=1.0, clean=1.0)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    bicubic = (batch.degraded - batch.sharp).abs().mean().item()
+    bicubic = (task.batch.degraded - task.batch.sharp).abs().mean().item()
     for _ in range(40):
-        parts = losses(model, batch, replace(CONFIG, one_step=1.0), torch.Generator().manual_seed(0), step=1)
+        parts = losses(model, task, opening=False, decaying=False)
         optimiser.zero_grad()
         sum(parts.values()).backward()
         optimiser.step()
     assert parts["restored"].item() < 0.9 * bicubic
 
 
-def test_a_run_reports_saves_and_judges(start, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "REPORT_EVERY", 2)
-    monkeypatch.setattr(train, "JUDGE_EVERY", 3)
+def test_a_run_reports_saves_and_judges(start, tmp_path):
     said = []
-    model = train.train(start(tmp_path), said.append, lambda m: f"judged {type(m).__name__}")
+    config = replace(CONFIG, report_every=2, judge_every=3)
+    model = fit(start(tmp_path, config), said.append, lambda m: f"judged {type(m).__name__}")
     assert [line.split(" ")[1] for line in said] == ["2", "3", "4", "4"]
     assert [line.endswith("judged Restorer") for line in said] == [False, True, False, True]
     assert "restored 0." in said[0]
@@ -204,6 +208,18 @@ def test_judging_no_correction_is_bicubic(build, tmp_path):
         tests = diet.tests({key: torch.cat([clip, clip.flip(0)[1:]]) for key, clip in clips.items()})
         line = judge.judge(model, tests)
         assert line.count("(+0.00, worst +0.00)") == len(tests) > 0, f"{name}: {line}"
+
+
+def test_the_easier_clips_are_fewer_during_the_decay(pool_folder):
+    """What is drawn for a step depends on it, the seed and whether the decay has begun."""
+    config = replace(CONFIG, clean=1.0, clean_at_end=0.0, one_step=1.0)
+    drawing = Restoring(pool_folder, config, CHANNELS)
+    before, after, again = (drawing.draw(np.random.default_rng(5), Moment(3, late)) for late in (False, True, True))
+    assert torch.equal(after.batch.degraded, again.batch.degraded)
+    assert torch.equal(before.noise, after.noise)
+    assert before.batch.sharp.shape == after.batch.sharp.shape
+    assert not torch.equal(before.batch.degraded, after.batch.degraded)
+    assert (after.times == 1).all()
 
 
 def test_a_run_goes_on_only_as_it_was(start, tmp_path):

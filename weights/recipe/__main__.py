@@ -1,15 +1,22 @@
-"""The recipe as commands: `python -m vrestore.weights.recipe pool | train | judge | look`.
+"""The recipe as commands: `python -m vrestore.weights.recipe pool | train | judge | look ...`.
 
 pool   DIET DATA POOL          make the training pool of a diet from DATA/stills and DATA/clips
 train  POOL RUN                train (or go on), then write the weights in diffusers' layout to RUN/weights
 judge  DIET WEIGHTS SEQUENCES  PSNR-Y on folders of real frames
 look   DATA                    statistics of the world beside those of photographs and footage
 
+\b
 autoencoder POOL RUN           train the autoencoder that the priors for editing and depth share
 editing     DATA RUN           train the edit prior on looks of pictures, in the latents of that autoencoder
+motion      POOL EDITOR RUN    train the motion modules of an edit prior on clips of a pool
 generation  RUN                train the generation prior on clips of procedural scenes
 depth-pool  DATA POOL          render clips of the world with depth
 depth       POOL HELD RUN      train the depth prior on them, judged on HELD, a pool of another seed
+
+\b
+pack   DATA PACKED             a small copy of DATA, for a machine to which little can be sent
+
+A training goes on where RUN was left.
 """
 
 import json
@@ -26,22 +33,25 @@ from vrestore.weights.recipe import depth as depths
 from vrestore.weights.recipe import editing as editors
 from vrestore.weights.recipe import generation as generators
 from vrestore.weights.recipe import judge as judging
-from vrestore.weights.recipe import statistics
+from vrestore.weights.recipe import moving, statistics
 from vrestore.weights.recipe.depth_pool import DepthPoolConfig, build_depth_pool
 from vrestore.weights.recipe.diets import DIETS
+from vrestore.weights.recipe.examples import Clips, Pictures, build_examples
 from vrestore.weights.recipe.export import export, load
 from vrestore.weights.recipe.fit import Fit, FitConfig, fit
+from vrestore.weights.recipe.machine import training_device
 from vrestore.weights.recipe.mapping import Reader, Telling
+from vrestore.weights.recipe.options import FOLDER, THERE, Commands, device, jobs, seed, training
+from vrestore.weights.recipe.pack import pack
 from vrestore.weights.recipe.pool import PoolConfig, build_pool, pool_diet
-from vrestore.weights.recipe.train import TrainConfig, Trainer, train
+from vrestore.weights.recipe.train import TrainConfig, restoring
 from vrestore.weights.recipe.words import write_tokenizer
 
 log = logging.getLogger("vrestore.recipe")
-FRAMES, SIZE = 7, (256, 448)
 DIET = click.Choice(list(DIETS))
 
 
-@click.group(help=__doc__)
+@click.group(help=__doc__, cls=Commands)
 @click.option("--threads", default=2, show_default=True, help="CPU threads of the training process.")
 def main(threads: int) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
@@ -50,161 +60,182 @@ def main(threads: int) -> None:
 
 @main.command()
 @click.argument("diet", type=DIET)
-@click.argument("data", type=click.Path(exists=True, path_type=Path))
-@click.argument("pool", type=click.Path(path_type=Path))
+@click.argument("data", type=THERE)
+@click.argument("pool", type=FOLDER)
 @click.option("--clips", default=PoolConfig.clips, show_default=True)
 @click.option("--size", default=PoolConfig.size, show_default=True, help="Side of the clips, in pixels.")
-@click.option("--seed", default=PoolConfig.seed, show_default=True)
-@click.option("--jobs", default=2, show_default=True)
+@seed
+@jobs
 def pool(diet: str, data: Path, pool: Path, clips: int, size: int, seed: int, jobs: int) -> None:
     """Render and degrade the training pool."""
     build_pool(pool, data, DIETS[diet], PoolConfig(clips=clips, size=size, seed=seed), jobs, log.info)
 
 
+@main.command("pack")
+@click.argument("data", type=THERE)
+@click.argument("packed", type=FOLDER)
+@click.option("--mib", default=50.0, show_default=True, help="Most that the copy may take.")
+@click.option("--sequences", type=THERE, help="Folders of real frames to judge on: go along.")
+def pack_command(data: Path, packed: Path, mib: float, sequences: Path | None) -> None:
+    """Copy DATA/stills and DATA/clips, smaller and shorter, so that pools can be made of PACKED."""
+    pack(data, packed, mib, log.info, sequences)
+
+
 @main.command("train")
-@click.argument("pool", type=click.Path(exists=True, path_type=Path))
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--sequences", type=click.Path(exists=True, path_type=Path), help="Folders of real frames to judge on.")
-@click.option("--steps", default=TrainConfig.steps, show_default=True)
-@click.option("--decay", default=TrainConfig.decay, show_default=True)
-@click.option("--seed", default=TrainConfig.seed, show_default=True)
-@click.option("--clean", default=TrainConfig.clean, show_default=True, help="Share of clips reduced cleanly.")
-@click.option("--start", type=click.Path(exists=True, path_type=Path), help="Weights to start from; else none.")
-@click.option("--device", default="cpu", show_default=True)
+@click.argument("pool", type=THERE)
+@click.argument("run", type=FOLDER)
+@click.option("--sequences", type=THERE, help="Folders of real frames to judge on.")
+@click.option("--start", type=THERE, help="Weights to start from; else none.")
+@training(TrainConfig())
+@device
 def train_command(
-    pool: Path,
-    run: Path,
-    sequences: Path | None,
-    start: Path | None,
-    steps: int,
-    decay: int,
-    seed: int,
-    clean: float,
-    device: str,
+    pool: Path, run: Path, sequences: Path | None, start: Path | None, config: TrainConfig, device: str
 ) -> None:
     """Train, or go on with what RUN holds; then export."""
-    clips = judging.load_sequences(sequences, FRAMES, SIZE) if sequences else {}
     diet = DIETS[pool_diet(pool)]
-    tests = diet.tests(clips)
-    at_end = min(clean, TrainConfig.clean_at_end)
-    config = replace(TrainConfig(), steps=steps, decay=decay, seed=seed, clean=clean, clean_at_end=at_end)
+    tests = diet.tests(judging.load_sequences(sequences) if sequences else {})
+    config = replace(config, clean_at_end=min(config.clean, config.clean_at_end))
     if start is None:
-        trainer = Trainer(pool, run, config, device)
+        started = restoring(pool, run, config, training_device(device))
     else:
-        trainer = Trainer(pool, run, replace(config, opening=0), device, lambda: load(start).train())
-    log.info("from step %d", trainer.step)
-    model = train(trainer, log.info, lambda m: judging.judge(m, tests))
+        config = replace(config, opening=0)
+        started = restoring(pool, run, config, training_device(device), lambda: load(start).train())
+    log.info("from step %d", started.step)
+    model = fit(started, log.info, lambda m: judging.judge(m, tests))
     export(model, run / "weights", diet.family)
 
 
 @main.command("judge")
 @click.argument("diet", type=DIET)
-@click.argument("weights", type=click.Path(exists=True, path_type=Path))
-@click.argument("sequences", type=click.Path(exists=True, path_type=Path))
-def judge_command(diet: str, weights: Path, sequences: Path) -> None:
+@click.argument("weights", type=THERE)
+@click.argument("sequences", type=THERE)
+@device
+def judge_command(diet: str, weights: Path, sequences: Path, device: str) -> None:
     """PSNR-Y of one step on folders of real frames."""
-    tests = DIETS[diet].tests(judging.load_sequences(sequences, FRAMES, SIZE))
-    click.echo(json.dumps({"psnr_y": judging.judge(load(weights), tests)}))
+    tests = DIETS[diet].tests(judging.load_sequences(sequences))
+    click.echo(json.dumps({"psnr_y": judging.judge(load(weights).to(training_device(device)), tests)}))
 
 
 @main.command()
-@click.argument("data", type=click.Path(exists=True, path_type=Path))
+@click.argument("data", type=THERE)
 @click.option("--clips", default=150, show_default=True)
 @click.option("--size", default=128, show_default=True)
-@click.option("--seed", default=0, show_default=True)
+@seed
 def look(data: Path, clips: int, size: int, seed: int) -> None:
     """Statistics of the world beside those of photographs and footage."""
     click.echo(statistics.table(statistics.compare(data, clips, size, seed)))
 
 
 @main.command()
-@click.argument("pool", type=click.Path(exists=True, path_type=Path))
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--sequences", type=click.Path(exists=True, path_type=Path), required=True, help="Real frames to judge.")
-@click.option("--steps", default=2400, show_default=True)
-@click.option("--decay", default=900, show_default=True)
-@click.option("--seed", default=0, show_default=True)
-def autoencoder(pool: Path, run: Path, sequences: Path, steps: int, decay: int, seed: int) -> None:
+@click.argument("pool", type=THERE)
+@click.argument("run", type=FOLDER)
+@click.option("--sequences", type=THERE, required=True, help="Real frames to judge.")
+@training(FitConfig(steps=2400, decay=900, rate=1.5e-3, ema=0.995, batch=autoencoders.PICTURES))
+@device
+def autoencoder(pool: Path, run: Path, sequences: Path, config: FitConfig, device: str) -> None:
     """Train, or go on with what RUN holds; then export to RUN/weights."""
-    torch.manual_seed(seed)
+    torch.manual_seed(config.seed)
     shown = autoencoders.judged_on(sequences)
-    config = FitConfig(steps=steps, decay=decay, rate=1.5e-3, ema=0.995, seed=seed)
     model = autoencoders.network().to(memory_format=torch.channels_last)
-    started = Fit(model, autoencoders.Rebuilding(pool), run, config)
+    rebuilding = autoencoders.Rebuilding(pool, config.batch)
+    started = Fit(model, rebuilding, run, config, training_device(device))
     best = fit(started, log.info, lambda m: f"{autoencoders.rebuilt_db(m, shown):.2f} dB")
     autoencoders.export(best, run / "weights", shown)
 
 
 @main.command()
-@click.argument("data", type=click.Path(exists=True, path_type=Path))
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("data", type=THERE)
+@click.argument("run", type=FOLDER)
 @click.option("--examples", default=8000, show_default=True, help="Pictures in a look, made once.")
-@click.option("--steps", default=4000, show_default=True)
-@click.option("--decay", default=1500, show_default=True)
-@click.option("--seed", default=0, show_default=True)
-def editing(data: Path, run: Path, examples: int, steps: int, decay: int, seed: int) -> None:
+@training(FitConfig(steps=4000, decay=1500, rate=1e-3, ema=0.995, batch=editors.PICTURES))
+@jobs
+@device
+def editing(data: Path, run: Path, examples: int, config: FitConfig, jobs: int, device: str) -> None:
     """Make the examples if RUN has none, train or go on, then export to RUN/weights."""
-    torch.manual_seed(seed)
-    if not (run / "examples" / "done").exists():
-        vae = editors.shared_autoencoder()
-        editors.build_examples(run / "examples", editors.load_pictures(data), vae, examples, seed)
-        (run / "examples" / "done").touch()
+    torch.manual_seed(config.seed)
+    place, done = training_device(device), run / "examples" / "done"
+    vae = editors.shared_autoencoder(place)
+    if not done.exists():
+        build_examples(run / "examples", (Pictures, data), vae, examples, config.seed, jobs)
+        done.touch()
     tokens = write_tokenizer(run / "weights" / "tokenizer")
     model = editors.Editor(len(tokens))
-    telling = Telling(run / "examples", editors.shared_autoencoder())
-    first = FitConfig(steps=350, decay=150, rate=2e-3, warmup=30, ema=0.98, seed=seed)
-    reader = fit(Fit(Reader(model.controlnet), telling, run / "reader", first), log.info)
+    telling = Telling(run / "examples", vae, config.batch)
+    first = FitConfig(steps=350, decay=150, rate=2e-3, warmup=30, ema=0.98, seed=config.seed, batch=config.batch)
+    reader = fit(Fit(Reader(model.controlnet), telling, run / "reader", first, place), log.info)
     model.controlnet.controlnet_cond_embedding.load_state_dict(reader.look.state_dict())
-    rendering = editors.Rendering(run / "examples", load_tokenizer(run / "weights" / "tokenizer"))
-    config = FitConfig(steps=steps, decay=decay, rate=1e-3, ema=0.995, seed=seed)
-    best = fit(Fit(model, rendering, run, config), log.info)
-    editors.export(best, run / "weights")
+    tokenizer = load_tokenizer(run / "weights" / "tokenizer")
+    rendering = editors.Rendering(run / "examples", tokenizer, config.batch)
+    editors.export(fit(Fit(model, rendering, run, config, place), log.info), run / "weights")
 
 
 @main.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("pool", type=THERE)
+@click.argument("editor", type=THERE)
+@click.argument("run", type=FOLDER)
+@click.option("--examples", default=800, show_default=True, help="Clips in a look, made once.")
+@training(FitConfig(steps=2000, decay=800, rate=1e-3, ema=0.995, batch=moving.CLIPS))
+@jobs
+@device
+def motion(pool: Path, editor: Path, run: Path, examples: int, config: FitConfig, jobs: int, device: str) -> None:
+    """Make the examples if RUN has none, train or go on, then export to RUN/weights.
+
+    EDITOR: folder of an edit prior's weights, as `editing` writes it.
+    """
+    torch.manual_seed(config.seed)
+    place, done = training_device(device), run / "examples" / "done"
+    if not done.exists():
+        vae = editors.shared_autoencoder(place)
+        build_examples(run / "examples", (Clips, pool), vae, examples, config.seed, jobs)
+        done.touch()
+    animating = moving.Animating(run / "examples", load_tokenizer(editor / "tokenizer"), config.batch)
+    model = moving.Mover(editors.load(editor))
+    moving.export(fit(Fit(model, animating, run, config, place), log.info), run / "weights")
+
+
+@main.command()
+@click.argument("run", type=FOLDER)
 @click.option("--examples", default=2400, show_default=True, help="Clips, rendered once.")
-@click.option("--steps", default=4000, show_default=True)
-@click.option("--decay", default=1200, show_default=True)
-@click.option("--seed", default=0, show_default=True)
-def generation(run: Path, examples: int, steps: int, decay: int, seed: int) -> None:
+@training(FitConfig(steps=4000, decay=1200, rate=2e-3, ema=0.995, batch=generators.CLIPS))
+@jobs
+@device
+def generation(run: Path, examples: int, config: FitConfig, jobs: int, device: str) -> None:
     """Render the clips if RUN has none, train or go on, then export to RUN/weights."""
-    torch.manual_seed(seed)
-    if not (run / "examples" / "done").exists():
-        generators.build_clips(run / "examples", editors.shared_autoencoder(), range(examples), examples, seed)
-        (run / "examples" / "done").touch()
+    torch.manual_seed(config.seed)
+    place, done = training_device(device), run / "examples" / "done"
+    if not done.exists():
+        vae = editors.shared_autoencoder(place)
+        generators.build_clips(run / "examples", vae, range(examples), examples, config.seed, jobs)
+        done.touch()
     tokens = write_tokenizer(run / "weights" / "tokenizer", generators.vocabulary(), generators.TOKENS)
     model = generators.Generator(len(tokens))
     model.unet.to(memory_format=torch.channels_last)
-    showing = generators.Showing(run / "examples", load_tokenizer(run / "weights" / "tokenizer"))
-    config = FitConfig(steps=steps, decay=decay, rate=2e-3, ema=0.995, seed=seed)
-    generators.export(fit(Fit(model, showing, run, config), log.info), run / "weights")
+    showing = generators.Showing(run / "examples", load_tokenizer(run / "weights" / "tokenizer"), config.batch)
+    generators.export(fit(Fit(model, showing, run, config, place), log.info), run / "weights")
 
 
 @main.command("depth-pool")
-@click.argument("data", type=click.Path(exists=True, path_type=Path))
-@click.argument("pool", type=click.Path(path_type=Path))
+@click.argument("data", type=THERE)
+@click.argument("pool", type=FOLDER)
 @click.option("--clips", default=DepthPoolConfig.clips, show_default=True)
 @click.option("--frames", default=DepthPoolConfig.frames, show_default=True)
-@click.option("--seed", default=DepthPoolConfig.seed, show_default=True)
-def depth_pool(data: Path, pool: Path, clips: int, frames: int, seed: int) -> None:
+@seed
+@jobs
+def depth_pool(data: Path, pool: Path, clips: int, frames: int, seed: int, jobs: int) -> None:
     """Render the clips, or go on with what POOL holds."""
-    build_depth_pool(pool, data, DepthPoolConfig(clips=clips, frames=frames, seed=seed), log.info)
+    build_depth_pool(pool, data, DepthPoolConfig(clips=clips, frames=frames, seed=seed), log.info, jobs)
 
 
 @main.command()
-@click.argument("pool", type=click.Path(exists=True, path_type=Path))
-@click.argument("held", type=click.Path(exists=True, path_type=Path))
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--steps", default=1000, show_default=True)
-@click.option("--decay", default=400, show_default=True)
-@click.option("--seed", default=0, show_default=True)
-def depth(pool: Path, held: Path, run: Path, steps: int, decay: int, seed: int) -> None:
-    """Train, or go on with what RUN holds; then export to RUN/weights."""
-    torch.manual_seed(seed)
+@click.argument("pool", type=THERE)
+@click.argument("held", type=THERE)
+@click.argument("run", type=FOLDER)
+@training(FitConfig(steps=1000, decay=400, rate=1.5e-3, ema=0.99))
+def depth(pool: Path, held: Path, run: Path, config: FitConfig) -> None:
+    """Train, or go on with what RUN holds; then export to RUN/weights. On the CPU."""
+    torch.manual_seed(config.seed)
     vae = editors.shared_autoencoder()
     examples, judges = depths.Examples(pool, run / "examples", vae), depths.Examples(held, run / "held", vae)
-    config = FitConfig(steps=steps, decay=decay, rate=1.5e-3, ema=0.99, seed=seed)
     model = depths.DepthNetwork()
     model.unet.to(memory_format=torch.channels_last)
     started = Fit(model, depths.Seeing(examples), run, config)

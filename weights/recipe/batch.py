@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vrestore.priors.motion import flow_picture, motions
+from vrestore.weights.recipe.drawn import Tensors
 from vrestore.weights.recipe.textures import FLAT
 
 MOTION_UNIT = 64.0
@@ -16,9 +17,13 @@ MOTION_UNIT = 64.0
 LATENT = 8
 """Pixels of a latent pixel: crops lie on their grid."""
 
+Window = tuple[slice, slice]
+Place = tuple[int, slice, Window]
+"""Of a crop in a pool: number of the clip, frames, rows and columns."""
+
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(Tensors):
     """What a training step sees.
 
     ``sharp`` and ``degraded`` (b, t, 3, h, w) in [0, 1]; ``motion`` (b, t, 6, h / 8, w / 8) in latent pixels;
@@ -32,33 +37,24 @@ class Batch:
     aligned: Tensor | None = None
     keys: tuple[int, ...] = ()
 
-    def to(self, device: torch.device) -> "Batch":
-        """The same on a device."""
-        return _each(self, lambda part: part.to(device))
-
 
 def augmented(batch: Batch, choose: np.ndarray) -> Batch:
     """Mirrored in x, mirrored in y, transposed, reversed in time: pictures and motion alike. ``choose``: four flags."""
     mirror_x, mirror_y, transpose, reverse = choose
     for flag, dim, channels in ((mirror_x, -1, [0, 3]), (mirror_y, -2, [1, 4])):
         if flag:
-            batch = _each(batch, partial(torch.flip, dims=(dim,)))
+            batch = batch.each(partial(torch.flip, dims=(dim,)))
             batch.motion[:, :, channels] *= -1
     if transpose:
-        batch = _each(batch, lambda part: part.transpose(-1, -2))
+        batch = batch.each(lambda part: part.transpose(-1, -2))
         batch = replace(batch, motion=batch.motion[:, :, [1, 0, 2, 4, 3, 5]])
     if reverse:  # what was earlier is later now
-        batch = _each(batch, lambda part: part.flip(1))
+        batch = batch.each(lambda part: part.flip(1))
         aligned = None if batch.aligned is None else batch.aligned[:, :, [3, 4, 5, 0, 1, 2]]
         last = batch.sharp.shape[1] - 1
         keys = tuple(sorted(last - key for key in batch.keys))
         batch = replace(batch, motion=batch.motion[:, :, [3, 4, 5, 0, 1, 2]], aligned=aligned, keys=keys)
     return batch
-
-
-def _each(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
-    aligned = None if batch.aligned is None else change(batch.aligned)
-    return Batch(change(batch.sharp), change(batch.degraded), change(batch.motion), aligned, batch.keys)
 
 
 def joined(parts: Sequence[Batch]) -> Batch:
@@ -98,13 +94,37 @@ def frames_of(clip: np.ndarray) -> Tensor:
     return torch.from_numpy(clip).permute(0, 3, 1, 2).float() / 255
 
 
-def crop_window(pictures: np.ndarray, rng: np.random.Generator, crop: int) -> tuple[slice, slice]:
+def crop_window(pictures: np.ndarray, rng: np.random.Generator, crop: int) -> Window:
     """A window on the grid of latent pixels, anywhere in the pictures (..., size, size)."""
     y, x = (int(v) * LATENT for v in rng.integers((pictures.shape[-1] - crop) // LATENT + 1, size=2))
     return slice(y, y + crop), slice(x, x + crop)
 
 
-def coarse(window: tuple[slice, slice]) -> tuple[slice, slice]:
+def crop_place(
+    pictures: np.ndarray,
+    rng: np.random.Generator,
+    frames: int,
+    crop: int,
+    good: Callable[[Place], bool],
+    tries: int = 10,
+) -> Place:
+    """A place of ``frames`` frames in the clips (n, t, 3, size, size) that is ``good``, or the last that was tried."""
+    for _ in range(tries):
+        index = int(rng.integers(len(pictures)))
+        first = int(rng.integers(pictures.shape[1] - frames + 1))
+        place = index, slice(first, first + frames), crop_window(pictures, rng, crop)
+        if good(place):
+            break
+    return place
+
+
+def crop_of(pictures: np.ndarray, place: Place) -> np.ndarray:
+    """What lies at a place of the clips (n, t, 3, size, size): (frames, 3, crop, crop)."""
+    index, time, window = place
+    return pictures[index, time, :, *window]
+
+
+def coarse(window: Window) -> Window:
     """A window of pixels in latent pixels."""
     rows, columns = (slice(part.start // LATENT, part.stop // LATENT) for part in window)
     return rows, columns

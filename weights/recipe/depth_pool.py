@@ -5,14 +5,13 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from vrestore.errors import ConfigError
 from vrestore.weights.recipe.depth_scenes import as_filmed, filmed
 from vrestore.weights.recipe.depth_world import Bytes, render
+from vrestore.weights.recipe.machine import made
 from vrestore.weights.recipe.textures import TextureBank
 
 PERCENT = (2.0, 98.0)
@@ -45,10 +44,24 @@ def make_clip(bank: TextureBank, config: DepthPoolConfig, index: int) -> tuple[B
     return as_filmed(rng, pictures), disparity.astype(np.float32)
 
 
-def build_depth_pool(folder: Path, data: Path, config: DepthPoolConfig, say: Callable[[str], None]) -> None:
-    """Render the clips, or go on with what ``folder`` holds of the same pool. ``data/stills``: photographs."""
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
+_sources: list[tuple[TextureBank, DepthPoolConfig]] = []
+
+
+def _prepare(data: Path, config: DepthPoolConfig) -> None:
+    _sources[:] = [(TextureBank(data / "stills"), config)]
+
+
+def _make(index: int) -> tuple[Bytes, NDArray[np.float32]]:
+    return make_clip(*_sources[0], index)
+
+
+def build_depth_pool(
+    folder: Path, data: Path, config: DepthPoolConfig, say: Callable[[str], None], jobs: int = 0
+) -> None:
+    """Render the clips, or go on with what ``folder`` holds of the same pool. ``data/stills``: photographs.
+
+    ``jobs``: processes that render; 0 renders in this one.
+    """
     facts = folder / "pool.json"
     folder.mkdir(parents=True, exist_ok=True)
     if facts.exists() and json.loads(facts.read_text())["config"] != asdict(config):
@@ -61,9 +74,9 @@ def build_depth_pool(folder: Path, data: Path, config: DepthPoolConfig, say: Cal
     arrays = {
         name: np.memmap(folder / f"{name}.bin", kind, "r+", shape=config.shape(name)) for name, kind in FILES.items()
     }
-    bank = TextureBank(data / "stills")
-    for index in range(done, config.clips):
-        arrays["pictures"][index], arrays["disparity"][index] = make_clip(bank, config, index)
+    rows = range(done, config.clips)
+    for index, clip in zip(rows, made(_make, rows, jobs, _prepare, data, config), strict=True):
+        arrays["pictures"][index], arrays["disparity"][index] = clip
         if (index + 1) % REPORT == 0 or index + 1 == config.clips:
             facts.write_text(json.dumps({"config": asdict(config), "done": index + 1}))
             say(f"made {index + 1} of {config.clips}")

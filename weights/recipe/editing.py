@@ -5,9 +5,12 @@ A picture, a phrase that asks for a look, and a map of the picture's structure; 
 """
 
 import json
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import cv2
@@ -16,17 +19,16 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderDC, ControlNetModel, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
-from transformers import CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
-from vrestore.weights.recipe.footage import decoded
-from vrestore.weights.recipe.looks import COLOURS, LOOKS, rendered
+from vrestore.weights.recipe.drawn import Tensors
+from vrestore.weights.recipe.fit import Drawing, Moment, Network
+from vrestore.weights.recipe.looks import COLOURS, LOOKS
 from vrestore.weights.recipe.words import TOKENS, WIDTH, phrase, text_encoder
 
-SIZE, CLIPS = 192, 16
-"""Side of the training pictures, and how many a step sees."""
+SIZE, PICTURES = 192, 16
+"""Side of the training pictures, and how many a step usually sees."""
 LATENT = (16, SIZE // 8, SIZE // 8)
-UNCHANGED, TINTED = 0.14, 0.3
-"""Share of examples that keep the picture as it is, and of those that have a colour word."""
 UNTOLD, UNLED = 0.1, 0.12
 """Share of examples without words, and without a map of the structure: for guidance, and for runs without a control."""
 KINDS = {"tile": 0.4, "canny": 0.2, "softedge": 0.2, "lineart": 0.2}
@@ -101,12 +103,6 @@ def awake(controlnet: ControlNetModel) -> ControlNetModel:
     return controlnet
 
 
-def drawn_times(rng: np.random.Generator) -> Tensor:
-    """Training timesteps (CLIPS,): half of them anywhere, half near the noise, where everything is up to the map."""
-    anywhere, noisy = rng.integers(1000, size=CLIPS), rng.integers(750, 1000, size=CLIPS)
-    return torch.from_numpy(np.where(rng.random(CLIPS) < 0.5, anywhere, noisy))
-
-
 def structure(kind: str, picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A map (h, w, 3) uint8 of a picture (h, w, 3) uint8, as ControlNets see them: bright lines on black; tile is the
     picture itself, often blurred."""
@@ -130,120 +126,131 @@ def structure(kind: str, picture: np.ndarray, rng: np.random.Generator) -> np.nd
     return np.repeat(lines.astype(np.uint8)[..., None], 3, axis=2)
 
 
-def cropped(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A square of SIZE from a picture (h, w, 3) uint8 at a random size, perhaps mirrored."""
-    short = min(picture.shape[:2])
-    scale = rng.uniform(1.0, max(1.0, min(2.2, short / SIZE))) * SIZE / short
-    if scale < 1:
-        picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    y, x = (int(rng.integers(max(n - SIZE, 0) + 1)) for n in picture.shape[:2])
-    crop = picture[y : y + SIZE, x : x + SIZE]
-    if crop.shape[:2] != (SIZE, SIZE):
-        crop = cv2.resize(crop, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
-    return np.ascontiguousarray(crop[:, ::-1] if rng.random() < 0.5 else crop)
-
-
-def load_pictures(data: Path) -> list[np.ndarray]:
-    """The photographs of ``data/stills`` and some frames of ``data/clips``, (h, w, 3) uint8, short sides up to 480."""
-    paths = sorted(p for p in (data / "stills").iterdir() if p.suffix in {".jpg", ".png"})
-    whole = [cv2.cvtColor(cv2.imread(str(p)), cv2.COLOR_BGR2RGB) for p in paths]
-    for clip in sorted((data / "clips").glob("*.mp4")):
-        whole += decoded(clip)[::12]
-    made = []
-    for picture in whole:
-        scale = 480 / min(picture.shape[:2])
-        less = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else picture
-        made.append(less)
-    return made
-
-
-def drawn_look(rng: np.random.Generator) -> tuple[str | None, str | None]:
-    """A look and a colour word, either of which may be none."""
-    if rng.random() < UNCHANGED:
-        return None, None
-    colour = str(rng.choice(list(COLOURS))) if rng.random() < TINTED else None
-    look = None if colour is not None and rng.random() < 0.3 else str(rng.choice(list(LOOKS)))
-    return look, colour
-
-
-def shared_autoencoder() -> AutoencoderDC:
+def shared_autoencoder(device: torch.device | str = "cpu") -> AutoencoderDC:
     """The embedded autoencoder, ready to encode."""
     folder = Path(str(files("vrestore.weights").joinpath("autoencoder")))
     vae = AutoencoderDC.from_pretrained(folder, local_files_only=True, torch_dtype=torch.float32)
-    return vae.to(memory_format=torch.channels_last).eval()
+    return vae.to(device).to(memory_format=torch.channels_last).eval()
 
 
-def encoded(vae: AutoencoderDC, pictures: np.ndarray) -> Tensor:
-    """Pictures (n, h, w, 3) in [0, 1] to latents of about unit size."""
-    frames = torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+def latents_of(vae: AutoencoderDC, pictures: Tensor) -> Tensor:
+    """Pictures (n, h, w, 3) in [0, 1], where the autoencoder is, to latents of about unit size."""
+    frames = pictures.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode(), torch.autocast(frames.device.type, torch.bfloat16):
         latents: Tensor = vae.encode(frames * 2 - 1).latent.float()
         return latents * float(vae.config.scaling_factor)
 
 
-def build_examples(folder: Path, pictures: Sequence[np.ndarray], vae: AutoencoderDC, count: int, seed: int) -> None:
-    """``count`` examples of pictures (h, w, 3) uint8: source, latents of the truth, numbers of look and colour."""
-    folder.mkdir(parents=True, exist_ok=True)
-    sources = np.lib.format.open_memmap(folder / "sources.npy", "w+", np.uint8, (count, SIZE, SIZE, 3))
-    latents = np.lib.format.open_memmap(folder / "latents.npy", "w+", np.float16, (count, *LATENT))
-    asked = np.lib.format.open_memmap(folder / "asked.npy", "w+", np.int8, (count, 2))
-    names, colours = [None, *LOOKS], [None, *COLOURS]
-    for first in range(0, count, CLIPS):
-        truths = []
-        for i in range(first, min(first + CLIPS, count)):
-            rng = np.random.default_rng([seed, i])
-            sources[i] = cropped(pictures[int(rng.integers(len(pictures)))], rng)
-            look, colour = drawn_look(rng)
-            asked[i] = names.index(look), colours.index(colour)
-            truths.append(rendered(sources[i].astype(np.float32) / 255, look, colour, int(rng.integers(1 << 30))))
-        latents[first : first + len(truths)] = encoded(vae, np.stack(truths)).numpy()
+def encoded(vae: AutoencoderDC, pictures: np.ndarray) -> Tensor:
+    """The same of an array; the latents are on the CPU."""
+    return latents_of(vae, torch.from_numpy(pictures).to(vae.device)).cpu()
 
 
 def noised(clean: Tensor, noise: Tensor, times: Tensor, products: Tensor) -> tuple[Tensor, Tensor]:
-    """Latents at ``times`` and the v that leads back (Salimans and Ho, 2022, appendix D)."""
-    product = products[times][:, None, None, None]
+    """Latents (n, ...) at ``times`` (n,) and the v that leads back (Salimans and Ho, 2022, appendix D)."""
+    product = products[times].view(-1, *[1] * (clean.dim() - 1))
     alpha, sigma = product.sqrt(), (1 - product).sqrt()
     return alpha * clean + sigma * noise, alpha * noise - sigma * clean
 
 
-class Rendering:
-    """The loss: error of the v-prediction, at any time."""
+@dataclass(frozen=True)
+class Lesson(Tensors):
+    """Latents (n, ..., 16, h, w) at ``times`` (n,) and the v that is wanted of them; tokens (n, k).
 
-    def __init__(self, folder: Path, tokenizer: CLIPTokenizer) -> None:
+    ``maps`` (n, ..., 8 h, 8 w, 3) uint8; ``led`` (n,): whether an example has one.
+    """
+
+    place: Tensor
+    wanted: Tensor
+    times: Tensor
+    tokens: Tensor
+    maps: Tensor
+    led: Tensor
+
+    def shown(self) -> Tensor:
+        """The maps as a network takes them: (n, ..., 3, 8 h, 8 w) in [0, 1]."""
+        return self.maps.movedim(-1, -3).float().div(255)
+
+
+class Looking(Drawing[Network, Lesson]):
+    """Draws examples with what is said of them and maps of their structure; ``batch``: how many."""
+
+    def __init__(self, folder: Path, tokenizer: CLIPTokenizer, batch: int) -> None:
         self._arrays = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("sources", "latents", "asked")]
-        self._tokenizer = tokenizer
+        self._tokenizer, self._batch, self._alone = tokenizer, batch, Lock()
         self._products = DDIMScheduler(**SCHEDULE).alphas_cumprod
+
+    @abstractmethod
+    def maps(self, rng: np.random.Generator, sources: Sequence[np.ndarray]) -> np.ndarray:
+        """Of the drawn sources."""
+
+    @abstractmethod
+    def times(self, rng: np.random.Generator) -> Tensor:
+        """Training timesteps (batch,)."""
+
+    @abstractmethod
+    def led(self, rng: np.random.Generator) -> np.ndarray:
+        """Which examples have a map (batch,)."""
 
     def tokens(self, phrases: Sequence[str]) -> Tensor:
         """Ids (n, TOKENS) of phrases."""
-        ids: Tensor = self._tokenizer(
-            list(phrases), padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt"
-        ).input_ids
+        with self._alone:  # a tokenizer takes one thread at a time
+            ids: Tensor = self._tokenizer(
+                list(phrases), padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt"
+            ).input_ids
         return ids
 
-    def __call__(self, model: Editor, rng: np.random.Generator, step: int) -> Mapping[str, Tensor]:
-        """Of one step."""
+    def draw(self, rng: np.random.Generator, moment: Moment) -> Lesson:
+        """Any examples, at times of the noise."""
         sources, latents, asked = self._arrays
-        rows = rng.integers(len(sources), size=CLIPS)
+        rows = rng.integers(len(sources), size=self._batch)
         names, colours = [None, *LOOKS], [None, *COLOURS]
         told = ["" if rng.random() < UNTOLD else phrase(rng, names[asked[i][0]], colours[asked[i][1]]) for i in rows]
-        kinds = rng.choice(list(KINDS), CLIPS, p=list(KINDS.values()))
-        maps = np.stack([structure(kind, sources[i], rng) for kind, i in zip(kinds, rows, strict=True)])
+        maps = torch.from_numpy(self.maps(rng, [sources[i] for i in rows]))
         clean = torch.from_numpy(np.stack([latents[i] for i in rows])).float()
-        times = drawn_times(rng)
+        times = self.times(rng)
         noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32))
         place, wanted = noised(clean, noise, times, self._products)
-        led = torch.from_numpy((rng.random(CLIPS) >= UNLED).astype(np.float32))
-        shown = torch.from_numpy(maps).permute(0, 3, 1, 2).float().div(255)
-        layout = torch.channels_last
-        found = model(
-            place.contiguous(memory_format=layout),
-            times,
-            self.tokens(told),
-            shown.contiguous(memory_format=layout),
-            led,
-        )
-        return {"v": F.mse_loss(found.float(), wanted)}
+        led = torch.from_numpy(self.led(rng).astype(np.float32))
+        return Lesson(place, wanted, times, self.tokens(told), maps, led)
+
+
+class Rendering(Looking[Editor]):
+    """The loss: error of the v-prediction, at any time."""
+
+    def __init__(self, folder: Path, tokenizer: CLIPTokenizer, batch: int = PICTURES) -> None:
+        super().__init__(folder, tokenizer, batch)
+
+    def maps(self, rng: np.random.Generator, sources: Sequence[np.ndarray]) -> np.ndarray:
+        """Each of its own kind."""
+        kinds = rng.choice(list(KINDS), len(sources), p=list(KINDS.values()))
+        return np.stack([structure(kind, source, rng) for kind, source in zip(kinds, sources, strict=True)])
+
+    def times(self, rng: np.random.Generator) -> Tensor:
+        """Half of them anywhere, half near the noise, where everything is up to the map."""
+        anywhere, noisy = rng.integers(1000, size=self._batch), rng.integers(750, 1000, size=self._batch)
+        return torch.from_numpy(np.where(rng.random(self._batch) < 0.5, anywhere, noisy))
+
+    def led(self, rng: np.random.Generator) -> np.ndarray:
+        """Most of them."""
+        return np.asarray(rng.random(self._batch) >= UNLED)
+
+    def losses(self, model: Editor, batch: Lesson, moment: Moment) -> Mapping[str, Tensor]:
+        """Of one step."""
+        place, shown = (z.contiguous(memory_format=torch.channels_last) for z in (batch.place, batch.shown()))
+        found = model(place, batch.times, batch.tokens, shown, batch.led)
+        return {"v": F.mse_loss(found.float(), batch.wanted)}
+
+
+def load(folder: Path) -> Editor:
+    """What `export` wrote, in float32."""
+    tokens = json.loads((folder / "tokenizer" / "vocab.json").read_text())
+    model = Editor(len(tokens))
+    kept: dict[str, Any] = {"local_files_only": True, "torch_dtype": torch.float32}
+    model.text = CLIPTextModel.from_pretrained(folder / "text_encoder", **kept)
+    model.unet = UNet2DConditionModel.from_pretrained(folder / "unet", **kept)
+    model.controlnet = ControlNetModel.from_pretrained(folder / "controlnet", **kept)
+    return model
 
 
 def export(model: Editor, folder: Path) -> None:

@@ -7,7 +7,9 @@ here and there, so that one network serves windows, diagonals, chunks and what l
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,10 @@ from transformers import CLIPTokenizer
 
 from vrestore.priors.animated import FrameTimes
 from vrestore.weights.recipe.editing import SCHEDULE as EDITING
+from vrestore.weights.recipe.drawn import Tensors
 from vrestore.weights.recipe.editing import encoded, noised
+from vrestore.weights.recipe.fit import Drawing, Moment
+from vrestore.weights.recipe.machine import made
 from vrestore.weights.recipe.scenes import HUES, SCENES, SIDE, SKIES, Asked
 from vrestore.weights.recipe.words import text_encoder
 
@@ -132,20 +137,33 @@ def drawn_times(rng: np.random.Generator) -> np.ndarray:
     return times
 
 
-def build_clips(folder: Path, vae: AutoencoderDC, rows: Sequence[int], count: int, seed: int) -> None:
-    """The examples ``rows`` of ``count``: latents, and numbers of scene, colour and time of day."""
+_seeds: list[int] = []
+
+
+def _prepare(seed: int) -> None:
+    _seeds[:] = [seed]
+
+
+def _make(index: int) -> tuple[list[int], np.ndarray]:
+    """Numbers of scene, colour and time of day, and the frames."""
+    rng = np.random.default_rng([*_seeds, index])
+    numbers = [int(rng.integers(len(names))) for names in (SCENES, HUES, SKIES)]
+    scene, hue, time = (list(names)[n] for names, n in zip((SCENES, HUES, SKIES), numbers, strict=True))
+    step, begin = int(rng.choice(list(STRIDES), p=list(STRIDES.values()))) / FPS, rng.uniform(0, 30)
+    at = SCENES[scene](rng, Asked(HUES[hue], time))
+    return numbers, np.stack([at(begin + step * n) for n in range(FRAMES)]).clip(0, 1)
+
+
+def build_clips(folder: Path, vae: AutoencoderDC, rows: Sequence[int], count: int, seed: int, jobs: int = 0) -> None:
+    """The examples ``rows`` of ``count``: latents, and numbers of scene, colour and time of day.
+
+    ``jobs``: processes that render; 0 renders in this one.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     latents = _opened(folder / "latents.npy", np.dtype(np.float16), (count, FRAMES, *LATENT))
     asked = _opened(folder / "asked.npy", np.dtype(np.int8), (count, 3))
-    strides, shares = list(STRIDES), list(STRIDES.values())
-    for i in rows:
-        rng = np.random.default_rng([seed, i])
-        numbers = [int(rng.integers(len(names))) for names in (SCENES, HUES, SKIES)]
-        scene, hue, time = (list(names)[n] for names, n in zip((SCENES, HUES, SKIES), numbers, strict=True))
-        step, begin = int(rng.choice(strides, p=shares)) / FPS, rng.uniform(0, 30)
-        at = SCENES[scene](rng, Asked(HUES[hue], time))
-        clip = np.stack([at(begin + step * n) for n in range(FRAMES)])
-        asked[i], latents[i] = numbers, encoded(vae, clip.clip(0, 1)).numpy()
+    for i, (numbers, clip) in zip(rows, made(_make, rows, jobs, _prepare, seed), strict=True):
+        asked[i], latents[i] = numbers, encoded(vae, clip).numpy()
 
 
 def _opened(path: Path, kind: np.dtype[Any], shape: tuple[int, ...]) -> np.ndarray:
@@ -154,36 +172,52 @@ def _opened(path: Path, kind: np.dtype[Any], shape: tuple[int, ...]) -> np.ndarr
     return np.asarray(np.lib.format.open_memmap(path, "w+", kind, shape))
 
 
-class Showing:
+@dataclass(frozen=True)
+class Lesson(Tensors):
+    """Latents (clips, time, 16, h, w) at ``times`` (clips, time), the v that is wanted of them, tokens (clips, k)."""
+
+    place: Tensor
+    wanted: Tensor
+    times: Tensor
+    tokens: Tensor
+
+
+class Showing(Drawing[Generator, Lesson]):
     """The loss: error of the v-prediction of the frames that are not given."""
 
-    def __init__(self, folder: Path, tokenizer: CLIPTokenizer) -> None:
+    def __init__(self, folder: Path, tokenizer: CLIPTokenizer, batch: int | None = None) -> None:
+        self._batch, self._alone = CLIPS if batch is None else batch, Lock()
         self._latents, self._asked = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("latents", "asked"))
         self._tokenizer = tokenizer
         self._products = DDIMScheduler(**SCHEDULE).alphas_cumprod
 
-    def __call__(self, model: Generator, rng: np.random.Generator, step: int) -> Mapping[str, Tensor]:
-        """Of one step."""
-        rows = rng.integers(len(self._latents), size=CLIPS)
+    def draw(self, rng: np.random.Generator, moment: Moment) -> Lesson:
+        """Any examples, each frame at its level."""
+        rows = rng.integers(len(self._latents), size=self._batch)
         told = ["" if rng.random() < UNTOLD else self._phrase(rng, i) for i in rows]
         clean = torch.from_numpy(np.stack([self._latents[i] for i in rows])).float()
         times = torch.from_numpy(np.stack([drawn_times(rng) for _ in rows]))
         noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32))
         flat = noised(clean.flatten(0, 1), noise.flatten(0, 1), times.flatten(), self._products)
         place, wanted = (part.unflatten(0, clean.shape[:2]) for part in flat)
-        found = model(place, times, self._tokens(told)).float()
-        asked = (times > 0).float()[..., None, None, None]
+        return Lesson(place, wanted, times, self._tokens(told))
+
+    def losses(self, model: Generator, batch: Lesson, moment: Moment) -> Mapping[str, Tensor]:
+        """Of one step."""
+        found = model(batch.place, batch.times, batch.tokens).float()
+        asked = (batch.times > 0).float()[..., None, None, None]
         share = asked.mean().clamp(min=0.05)
-        return {"v": F.mse_loss(found * asked, wanted * asked) / share}
+        return {"v": F.mse_loss(found * asked, batch.wanted * asked) / share}
 
     def _phrase(self, rng: np.random.Generator, row: np.integer[Any]) -> str:
         scene, hue, time = (list(names)[n] for names, n in zip((SCENES, HUES, SKIES), self._asked[row], strict=True))
         return phrase(rng, scene, hue, time)
 
     def _tokens(self, phrases: Sequence[str]) -> Tensor:
-        ids: Tensor = self._tokenizer(
-            list(phrases), padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt"
-        ).input_ids
+        with self._alone:  # a tokenizer takes one thread at a time
+            ids: Tensor = self._tokenizer(
+                list(phrases), padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt"
+            ).input_ids
         return ids
 
 

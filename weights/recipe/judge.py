@@ -16,9 +16,11 @@ from vrestore.weights.recipe.train import Restorer
 
 BORDER = 8
 """Pixels at each side that do not count."""
+FRAMES, SIZE = 7, (256, 448)
+"""Of what is judged of a sequence: height and width in pixels."""
 
 
-def load_sequences(folder: Path, frames: int, size: tuple[int, int]) -> dict[str, Tensor]:
+def load_sequences(folder: Path, frames: int = FRAMES, size: tuple[int, int] = SIZE) -> dict[str, Tensor]:
     """The first ``frames`` pictures of every subfolder, cropped to ``size`` (height, width): (t, 3, h, w) in [0, 1]."""
     found = {}
     for sub in sorted(p for p in folder.iterdir() if p.is_dir()):

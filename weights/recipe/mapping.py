@@ -5,6 +5,7 @@ asked for the latents of the picture that the map was made of, they do so in a f
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ import torch.nn.functional as F
 from diffusers import AutoencoderDC, ControlNetModel
 from torch import Tensor, nn
 
-from vrestore.weights.recipe.editing import CLIPS, KINDS, encoded, structure
+from vrestore.weights.recipe.drawn import Tensors
+from vrestore.weights.recipe.editing import KINDS, PICTURES, latents_of, structure
+from vrestore.weights.recipe.fit import Drawing, Moment
 
 
 class Reader(nn.Module):
@@ -30,19 +33,31 @@ class Reader(nn.Module):
         return told
 
 
-class Telling:
-    """The loss: error of the latents of the picture behind a map."""
+@dataclass(frozen=True)
+class Mapped(Tensors):
+    """Pictures and their maps, (n, h, w, 3) uint8 both."""
 
-    def __init__(self, examples: Path, vae: AutoencoderDC) -> None:
+    pictures: Tensor
+    maps: Tensor
+
+
+class Telling(Drawing[Reader, Mapped]):
+    """The loss: error of the latents of the picture behind a map. ``vae``: on the network's device."""
+
+    def __init__(self, examples: Path, vae: AutoencoderDC, batch: int = PICTURES) -> None:
         self._sources = np.load(examples / "sources.npy", mmap_mode="r")
-        self._vae = vae
+        self._vae, self._batch = vae, batch
 
-    def __call__(self, model: Reader, rng: np.random.Generator, step: int) -> Mapping[str, Tensor]:
-        """Of one step."""
-        sources = [self._sources[i] for i in rng.integers(len(self._sources), size=CLIPS)]
-        kinds = rng.choice(list(KINDS), CLIPS, p=list(KINDS.values()))
+    def draw(self, rng: np.random.Generator, moment: Moment) -> Mapped:
+        """Sources of examples, each with a map of any kind."""
+        sources = [self._sources[i] for i in rng.integers(len(self._sources), size=self._batch)]
+        kinds = rng.choice(list(KINDS), self._batch, p=list(KINDS.values()))
         maps = np.stack([structure(kind, source, rng) for kind, source in zip(kinds, sources, strict=True)])
-        wanted = encoded(self._vae, np.stack(sources).astype(np.float32) / 255)
-        shown = torch.from_numpy(maps).permute(0, 3, 1, 2).float().div(255)
+        return Mapped(torch.from_numpy(np.stack(sources)), torch.from_numpy(maps))
+
+    def losses(self, model: Reader, batch: Mapped, moment: Moment) -> Mapping[str, Tensor]:
+        """Of one step."""
+        wanted = latents_of(self._vae, batch.pictures.float() / 255)
+        shown = batch.maps.permute(0, 3, 1, 2).float().div(255)
         found = model(shown.contiguous(memory_format=torch.channels_last))
         return {"told": F.mse_loss(found.float(), wanted.clone())}

@@ -4,21 +4,18 @@ Rendering costs more than a training step. What a pool holds is up to its `Diet`
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
-import cv2
 import numpy as np
-import torch
 from torch import Tensor
 
 from vrestore.errors import ConfigError
 from vrestore.weights.recipe.batch import Batch
 from vrestore.weights.recipe.footage import footage_clips
+from vrestore.weights.recipe.machine import made
 from vrestore.weights.recipe.textures import TextureBank
 
 Arrays = Mapping[str, np.ndarray]
@@ -44,6 +41,8 @@ class Diet(Protocol):
     """Adapter of the prior that is trained on it."""
     footage_frames: ClassVar[int]
     """Frames of a crop of footage that a clip is made of, beyond the clip's own."""
+    batch: ClassVar[int]
+    """Usual size of a batch."""
 
     def shapes(self, config: PoolConfig) -> dict[str, tuple[tuple[int, ...], str]]:
         """Shape of one clip's entry in every array, and its type."""
@@ -57,7 +56,7 @@ class Diet(Protocol):
         """The entries of a clip of footage, (frames + footage_frames, size, size, 3) uint8."""
         ...
 
-    def draw(self, pool: Arrays, rng: np.random.Generator, crop: int, clean: float) -> Batch:
+    def draw(self, pool: Arrays, rng: np.random.Generator, crop: int, clean: float, batch: int) -> Batch:
         """A batch of crops; ``clean``: share of the easier variant."""
         ...
 
@@ -94,8 +93,6 @@ _sources: list[_Sources] = []
 
 
 def _prepare(folder: Path, data: Path, diet: Diet, config: PoolConfig) -> None:
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
     bank = TextureBank(data / "stills")
     _sources[:] = [_Sources(open_pool(folder, "r+"), diet, config, bank, _footage(data, diet, config))]
 
@@ -118,19 +115,10 @@ def _fill(index: int) -> int:
     return index
 
 
-def _in_processes(jobs: int, count: int, prepared: tuple[Path, Path, Diet, PoolConfig]) -> Iterator[int]:
-    if jobs == 0:
-        _prepare(*prepared)
-        yield from map(_fill, range(count))
-        return
-    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_prepare, initargs=prepared) as workers:
-        yield from workers.map(_fill, range(count), chunksize=4)
-
-
 def build_pool(folder: Path, data: Path, diet: Diet, config: PoolConfig, jobs: int, say: Callable[[str], None]) -> None:
     """Make the clips of a diet in ``folder`` from ``data/stills`` and ``data/clips``; footage fills the tail.
 
-    ``jobs``: processes that render; 0 renders in this one, with a single thread of torch and OpenCV.
+    ``jobs``: processes that render; 0 renders in this one.
     """
     footage = len(_footage(data, diet, config))
     count = config.clips + footage
@@ -141,12 +129,7 @@ def build_pool(folder: Path, data: Path, diet: Diet, config: PoolConfig, jobs: i
             file.truncate(int(np.prod(shape)) * np.dtype(kind).itemsize)
     facts = {"diet": diet.name, "config": asdict(config), "footage": footage, "shapes": shapes}
     (folder / "pool.json").write_text(json.dumps(facts))
-    for done in _in_processes(jobs, count, (folder, data, diet, config)):
+    for done in made(_fill, range(count), jobs, _prepare, folder, data, diet, config):
         if done % 50 == 0:
             say(f"made {done} of {count}")
     say(f"pool of {count} clips, {footage} of them footage")
-
-
-def batch_at(pool: Arrays, diet: Diet, seed: int, step: int, crop: int, clean: float) -> Batch:
-    """The batch of a step: a function of its arguments alone."""
-    return diet.draw(pool, np.random.default_rng([seed, step]), crop, clean)

@@ -1,45 +1,42 @@
 """Training of the embedded restoration prior, end to end through the decoder.
 
 Three losses: the frame restored in one step (most of the weight: this is the faithful answer), the frame autoencoded,
-and the clean latent on random places of the bridge, with a time per clip or per frame. Warm-up, constant rate, linear
-decay. The state of step n is a function of the pool, the seed and n: a killed run resumes where it was.
+and the clean latent on random places of the bridge, with a time per clip or per frame.
 """
 
-import time
-from collections.abc import Callable
-from copy import deepcopy
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vrestore.errors import ConfigError
 from vrestore.priors.embedded_nets import BridgeVideoDenoiser, GuidedAutoencoder, align
-from vrestore.weights.recipe.batch import Batch
+from vrestore.weights.recipe.batch import LATENT, Batch
 from vrestore.weights.recipe.diets import DIETS
-from vrestore.weights.recipe.pool import batch_at, open_pool, pool_diet
-
-REPORT_EVERY, JUDGE_EVERY, SAVE_EVERY_S = 100, 1000, 240
-GRADIENT_BOUND = 0.3
+from vrestore.weights.recipe.drawn import Tensors
+from vrestore.weights.recipe.fit import Drawing, Fit, FitConfig, Moment
+from vrestore.weights.recipe.pool import open_pool, pool_diet
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
+class TrainConfig(FitConfig):
     """Everything that shapes the weights, beside the pool."""
+
+    FREE: ClassVar[frozenset[str]] = FitConfig.FREE | {"clean", "clean_at_end"}
 
     steps: int = 8000
     decay: int = 2500
-    """Steps of linear decay at the end."""
     rate: float = 6e-4
-    warmup: int = 100
+    bound: float = 0.3
+    judge_every: int = 1000
     opening: int = 400
     """Steps at the start in which the decoder reads the degraded latents themselves: it learns what latents are good
     for before the denoiser's first guesses could teach it to ignore them."""
     crop: int = 128
-    clean: float = 0.45
-    """Share of clips with the clean bicubic reduction; the others have the full chain."""
+    clean: Annotated[float, "Share of clips with the clean bicubic reduction; the others have the full chain."] = 0.45
     clean_at_end: float = 0.25
     """The same during the decay: the full chain takes longer to learn."""
     one_step: float = 0.7
@@ -47,16 +44,6 @@ class TrainConfig:
     restored_weight: float = 1.0
     rebuilt_weight: float = 0.5
     latent_weight: float = 0.05
-    ema: float = 0.998
-    seed: int = 0
-
-    def decaying(self, step: int) -> bool:
-        """Whether a step lies in the decay at the end."""
-        return step >= self.steps - self.decay
-
-    def clean_share(self, step: int) -> float:
-        """Share of clips with the clean reduction at a step."""
-        return self.clean_at_end if self.decaying(step) else self.clean
 
 
 class Restorer(nn.Module):
@@ -66,12 +53,6 @@ class Restorer(nn.Module):
         super().__init__()
         self.vae = GuidedAutoencoder() if vae is None else vae
         self.unet = BridgeVideoDenoiser() if unet is None else unet
-
-
-def learning_rate(step: int, config: TrainConfig) -> float:
-    """Warm-up, plateau, linear decay to a hundredth."""
-    left = (config.steps - step) / config.decay
-    return config.rate * min(1.0, (step + 1) / config.warmup) * max(0.01, min(1.0, left))
 
 
 def bridge_times(shape: tuple[int, int], one_step: float, generator: torch.Generator) -> Tensor:
@@ -95,25 +76,40 @@ def deviation(error: Tensor, decaying: bool) -> Tensor:
     return 0.06 * torch.log1p(size / 0.01).mean()  # as steep as the first at an ordinary error, 0.05
 
 
-def losses(
-    model: Restorer, batch: Batch, config: TrainConfig, generator: torch.Generator, step: int
-) -> dict[str, Tensor]:
-    """The three losses of one batch, as they are at a step. Keys count for nothing: they are given."""
-    opening, (clips, frames) = step < config.opening, batch.sharp.shape[:2]
+@dataclass(frozen=True)
+class Lesson(Tensors):
+    """A batch, its times on the bridge (b, t) and the noise there (b, t, channels, h / 8, w / 8)."""
+
+    batch: Batch
+    times: Tensor
+    noise: Tensor
+
+
+def lesson(batch: Batch, channels: int, one_step: float, generator: torch.Generator) -> Lesson:
+    """Of a batch on the CPU. Keys stay where they are: they are given."""
+    clips, frames = batch.sharp.shape[:2]
+    height, width = (n // LATENT for n in batch.sharp.shape[-2:])
+    times = bridge_times((clips, frames), one_step, generator)
+    times[:, list(batch.keys)] = 0
+    noise = torch.randn((clips * frames, channels, height, width), generator=generator)
+    return Lesson(batch, times, noise.unflatten(0, (clips, frames)))
+
+
+def losses(model: Restorer, task: Lesson, opening: bool, decaying: bool) -> dict[str, Tensor]:
+    """The three losses of one batch. Keys count for nothing."""
+    batch, (clips, frames) = task.batch, task.times.shape
     wanted = [i for i in range(frames) if i not in batch.keys]
     start = model.vae.encode(batch.degraded.flatten(0, 1)).detach()  # else it learns to tell them apart no more
     clean = start.clone().unflatten(0, (clips, frames))
     clean[:, wanted] = model.vae.encode(batch.sharp[:, wanted].flatten(0, 1)).unflatten(0, (clips, len(wanted)))
     clean = clean.flatten(0, 1)
-    times = bridge_times((clips, frames), config.one_step, generator).to(batch.sharp.device)
-    times[:, list(batch.keys)] = 0
-    t = times.flatten()[:, None, None, None]
-    noise = torch.randn(start.shape, generator=generator).to(start.device)
+    t = task.times.flatten()[:, None, None, None]
     sigma = model.unet.config.bridge_noise
+    noise = task.noise.flatten(0, 1)
     place = ((1 - t) * clean + t * start + sigma * (t * (1 - t)).sqrt() * noise).detach()  # Brownian bridge
     found, clean, place = (z.unflatten(0, (clips, frames)) for z in (start, clean, place))
     if not opening:
-        found = model.unet(place, times, found, batch.degraded, batch.motion)
+        found = model.unet(place, task.times, found, batch.degraded, batch.motion)
     beside = batch.aligned
     if beside is None:
         beside = align(batch.degraded, batch.motion).unflatten(0, (clips, frames))
@@ -124,101 +120,38 @@ def losses(
     restored = model.vae.decode(found, degraded, beside).float()
     rebuilt = model.vae.decode(clean[some], degraded[some], beside[some]).float()
     return {
-        "restored": deviation((restored - sharp).unflatten(0, (clips, len(wanted))), config.decaying(step)),
+        "restored": deviation((restored - sharp).unflatten(0, (clips, len(wanted))), decaying),
         "rebuilt": (rebuilt - sharp[some]).abs().mean(),
         "latent": (found - clean.detach()).float().square().mean(),
     }
 
 
-class Trainer:
-    """Networks, optimiser, average and step count of one run, kept in ``folder/state.pt``.
+class Restoring(Drawing[Restorer, Lesson]):
+    """The losses on a pool, weighted; ``channels``: of the latents."""
 
-    ``build`` makes the untrained networks, under the seed of the run.
-    """
-
-    def __init__(
-        self, pool: Path, folder: Path, config: TrainConfig, device: str, build: Callable[[], Restorer] = Restorer
-    ) -> None:
-        torch.manual_seed(config.seed)
-        self.config, self.device, self.step = config, torch.device(device), 0
-        self.model = placed(build(), self.device)
-        self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-        self._optimiser = torch.optim.AdamW(
-            self.model.parameters(), lr=config.rate, betas=(0.9, 0.98), weight_decay=1e-3
-        )
-        self._state = folder / "state.pt"
-        folder.mkdir(parents=True, exist_ok=True)
-        if self._state.exists():
-            self._resume()
+    def __init__(self, pool: Path, config: TrainConfig, channels: int) -> None:
         self._pool, self._diet = open_pool(pool), DIETS[pool_diet(pool)]
+        self._config, self._channels = config, channels
 
-    def advance(self) -> dict[str, float]:
-        """One step of the optimiser; the losses before it."""
-        config, clean = self.config, self.config.clean_share(self.step)
-        batch = batch_at(self._pool, self._diet, config.seed, self.step, config.crop, clean).to(self.device)
-        seed = int(np.random.SeedSequence([config.seed, self.step]).generate_state(1)[0])
-        for group in self._optimiser.param_groups:
-            group["lr"] = learning_rate(self.step, config)
-        with torch.autocast(self.device.type, torch.bfloat16):
-            parts = losses(self.model, batch, config, torch.Generator().manual_seed(seed), self.step)
-        total = torch.stack([getattr(config, f"{name}_weight") * loss for name, loss in parts.items()]).sum()
-        self._optimiser.zero_grad()
-        total.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_BOUND)
-        self._optimiser.step()
-        self.step += 1
-        keep = min(config.ema, 1 - 10 / (self.step + 10))
-        with torch.no_grad():
-            for name, value in self.model.state_dict().items():
-                self.average[name].lerp_(value, 1 - keep)
-        return {name: float(loss.detach()) for name, loss in parts.items()}
+    def draw(self, rng: np.random.Generator, moment: Moment) -> Lesson:
+        """Crops of the pool, at places of the bridge."""
+        config = self._config
+        clean = config.clean_at_end if moment.decaying else config.clean
+        batch = self._diet.draw(self._pool, rng, config.crop, clean, config.batch or self._diet.batch)
+        seed = int(np.random.SeedSequence([config.seed, moment.step]).generate_state(1)[0])
+        return lesson(batch, self._channels, config.one_step, torch.Generator().manual_seed(seed))
 
-    def save(self) -> None:
-        """Write the state; it has its name only when complete."""
-        saved = {"model": self.model.state_dict(), "optimiser": self._optimiser.state_dict(), "average": self.average}
-        part = self._state.with_suffix(".part")
-        torch.save(saved | {"step": self.step, "config": asdict(self.config)}, part)
-        part.replace(self._state)
-
-    def averaged(self) -> Restorer:
-        """A model that holds the averaged weights, ready to run."""
-        model = deepcopy(self.model)
-        model.load_state_dict(self.average)
-        return model.eval()
-
-    def _resume(self) -> None:
-        saved = torch.load(self._state, map_location=self.device, weights_only=True)
-        free = {"steps", "decay", "clean", "clean_at_end"}  # where a run ends, and its diet, may be decided as it goes
-        changed = [k for k, v in asdict(self.config).items() if k not in free and saved["config"][k] != v]
-        if changed:
-            raise ConfigError(f"{self._state} was trained with another {', '.join(changed)}; use another folder")
-        self.model.load_state_dict(saved["model"])
-        self._optimiser.load_state_dict(saved["optimiser"])
-        self.average, self.step = saved["average"], saved["step"]
+    def losses(self, model: Restorer, batch: Lesson, moment: Moment) -> Mapping[str, Tensor]:
+        """Of one step."""
+        found = losses(model, batch, moment.step < self._config.opening, moment.decaying)
+        return {name: getattr(self._config, f"{name}_weight") * loss for name, loss in found.items()}
 
 
-def placed(model: Restorer, device: torch.device) -> Restorer:
-    """The model on a device, in the memory layout that convolutions like."""
-    model.to(device)
+def restoring(
+    pool: Path, folder: Path, config: TrainConfig, device: torch.device | str, build: Callable[[], Restorer] = Restorer
+) -> Fit[Restorer]:
+    """A run in ``folder`` on a pool. ``build`` makes the untrained networks, under the seed of the run."""
+    torch.manual_seed(config.seed)
+    model = build()
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return model
-
-
-def train(trainer: Trainer, say: Callable[[str], None], judge: Callable[[Restorer], str]) -> Restorer:
-    """Run the trainer to its last step; the averaged weights come back. ``judge`` describes them now and then."""
-    sums: dict[str, float] = {}
-    began = saved_at = time.monotonic()
-    while trainer.step < trainer.config.steps:
-        for name, loss in trainer.advance().items():
-            sums[name] = sums.get(name, 0.0) + loss / REPORT_EVERY
-        last = trainer.step == trainer.config.steps
-        if trainer.step % REPORT_EVERY == 0:
-            means = " ".join(f"{name} {mean:.4f}" for name, mean in sums.items())
-            say(f"step {trainer.step} {time.monotonic() - began:.0f}s {means}")
-            sums = {}
-        if last or time.monotonic() - saved_at > SAVE_EVERY_S:
-            trainer.save()
-            saved_at = time.monotonic()
-        if last or trainer.step % JUDGE_EVERY == 0:
-            say(f"step {trainer.step} {judge(trainer.averaged())}")
-    return trainer.averaged()
+    return Fit(model, Restoring(pool, config, int(model.vae.config.latent_channels)), folder, config, device)

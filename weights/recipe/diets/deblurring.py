@@ -12,10 +12,12 @@ from vrestore.degradation import add_noise, to_uint8
 from vrestore.flow import between, flow_pair
 from vrestore.weights.recipe.batch import (
     Batch,
+    Place,
     augmented,
     clip_motion,
     coarse,
-    crop_window,
+    crop_of,
+    crop_place,
     flat,
     frames_of,
     joined,
@@ -51,6 +53,7 @@ class Deblurring:
     name: ClassVar[str] = "deblurring"
     family: ClassVar[str] = "EmbeddedPrior"
     footage_frames: ClassVar[int] = 10
+    batch: ClassVar[int] = 18
 
     def shapes(self, config: PoolConfig) -> dict[str, tuple[tuple[int, ...], str]]:
         """Sharp and blurred frames, and the motion between the blurred ones."""
@@ -80,10 +83,10 @@ class Deblurring:
         shutter = rng.uniform(*SHUTTERS) if rng.random() < 0.5 else rng.uniform(0.7, 1.0)
         return self._entries(rng, picked[1:-1], longer_exposure(picked, shutter, int(rng.choice([7, 9, 11]))))
 
-    def draw(self, pool: Arrays, rng: np.random.Generator, crop: int, clean: float) -> Batch:
-        """Short and long windows mix; ``clean`` has no meaning here."""
-        clips, frames = ((6, 3), (3, 6))[int(rng.random() < 0.4)]
-        return joined([self._crop(pool, rng, frames, crop) for _ in range(clips)])
+    def draw(self, pool: Arrays, rng: np.random.Generator, crop: int, clean: float, batch: int) -> Batch:
+        """Short and long windows mix, of ``batch`` frames together; ``clean`` has no meaning here."""
+        frames = (3, 6)[int(rng.random() < 0.4)]
+        return joined([self._crop(pool, rng, frames, crop) for _ in range(max(1, batch // frames))])
 
     def tests(self, clips: Mapping[str, Tensor]) -> dict[str, list[tuple[Batch, Tensor]]]:
         """A shutter of 360 degrees, from the blurred frames; sharp frames, which should stay."""
@@ -108,17 +111,16 @@ class Deblurring:
 
     @staticmethod
     def _crop(pool: Arrays, rng: np.random.Generator, frames: int, crop: int) -> Batch:
-        for _ in range(20):
-            index = int(rng.integers(len(pool["sharp"])))
-            first = int(rng.integers(pool["sharp"].shape[1] - frames + 1))
-            window, time = crop_window(pool["sharp"], rng, crop), slice(first, first + frames)
-            sharp, seen = (pool[name][index, time, :, *window] for name in ("sharp", "blurred"))
+        def good(place: Place) -> bool:
+            sharp, seen = (crop_of(pool[name], place) for name in ("sharp", "blurred"))
             mild = np.abs(sharp.astype(np.int16) - seen).mean() < MILD
-            if not flat(sharp[0]) and (not mild or rng.random() < MILD_SHARE):
-                break
-        motion = pool["motion"][index, time, :, *coarse(window)]
-        batch = Batch(unit(sharp)[None], unit(seen)[None], unpacked_motion(motion)[None])
-        return augmented(batch, rng.random(4) < 0.5)
+            return not flat(sharp[0]) and bool(not mild or rng.random() < MILD_SHARE)
+
+        place = crop_place(pool["sharp"], rng, frames, crop, good, tries=20)
+        sharp, seen = (unit(crop_of(pool[name], place)) for name in ("sharp", "blurred"))
+        index, time, window = place
+        motion = unpacked_motion(pool["motion"][index, time, :, *coarse(window)])
+        return augmented(Batch(sharp[None], seen[None], motion[None]), rng.random(4) < 0.5)
 
 
 def mean_of(frames: Tensor, count: int) -> Tensor:

@@ -14,7 +14,8 @@ from vrestore.weights.recipe.batch import (
     Batch,
     augmented,
     coarse,
-    crop_window,
+    crop_of,
+    crop_place,
     flat,
     frames_of,
     joined,
@@ -30,8 +31,6 @@ SPEED = 4.0
 """Of the world's camera, in pixels per frame: frames that are wanted between others are far from them."""
 TRIPLETS = 4
 """Triplets of every clip."""
-CLIPS = 12
-"""Triplets of a batch: only their middle is decoded."""
 MIDDLE = 0.5
 """Share of triplets at the very middle, which most jobs ask for."""
 PICTURES = ("left", "sharp", "right", "blend", "from_left", "from_right")
@@ -43,6 +42,8 @@ class Interpolation:
     name: ClassVar[str] = "interpolation"
     family: ClassVar[str] = "InterpolationPrior"
     footage_frames: ClassVar[int] = 0
+    batch: ClassVar[int] = 12
+    """More than of other diets: only their middle is decoded."""
 
     def shapes(self, config: PoolConfig) -> dict[str, tuple[tuple[int, ...], str]]:
         """Of each triplet the frames, what flow makes of them, and its motion."""
@@ -69,9 +70,9 @@ class Interpolation:
             made.append(_triplet(picked, inner / gap))
         return _stacked(made)
 
-    def draw(self, pool: Arrays, rng: np.random.Generator, crop: int, clean: float) -> Batch:
-        """Triplets; ``clean`` has no meaning here."""
-        return joined([self._crop(pool, rng, crop) for _ in range(CLIPS)])
+    def draw(self, pool: Arrays, rng: np.random.Generator, crop: int, clean: float, batch: int) -> Batch:
+        """``batch`` triplets; ``clean`` has no meaning here."""
+        return joined([self._crop(pool, rng, crop) for _ in range(batch)])
 
     def tests(self, clips: Mapping[str, Tensor]) -> dict[str, list[tuple[Batch, Tensor]]]:
         """Every second frame from its neighbours, from what flow alone makes."""
@@ -85,16 +86,11 @@ class Interpolation:
 
     @staticmethod
     def _crop(pool: Arrays, rng: np.random.Generator, crop: int) -> Batch:
-        for _ in range(10):
-            index, which = int(rng.integers(len(pool["sharp"]))), int(rng.integers(TRIPLETS))
-            window = crop_window(pool["sharp"], rng, crop)
-            if not flat(pool["sharp"][index, which][:, *window]):
-                break
-        left, sharp, right, blend, from_left, from_right = (
-            unit(pool[name][index, which][:, *window]) for name in PICTURES
-        )
+        place = crop_place(pool["sharp"], rng, 1, crop, lambda place: not flat(crop_of(pool["sharp"], place)[0]))
+        left, sharp, right, blend, from_left, from_right = (unit(crop_of(pool[name], place)[0]) for name in PICTURES)
+        index, which, window = place
         motion, aligned = torch.zeros(3, 6, crop // 8, crop // 8), torch.zeros(3, 6, crop, crop)
-        motion[1] = unpacked_motion(pool["motion"][index, which][:, *coarse(window)])
+        motion[1] = unpacked_motion(pool["motion"][index, which, :, *coarse(window)][0])
         aligned[1] = torch.cat([from_left - blend, from_right - blend])
         frames, seen = torch.stack([left, sharp, right]), torch.stack([left, blend, right])
         batch = Batch(frames[None], seen[None], motion[None], aligned[None], (0, 2))

@@ -14,7 +14,8 @@ from vrestore.weights.recipe.batch import (
     augmented,
     clip_motion,
     coarse,
-    crop_window,
+    crop_of,
+    crop_place,
     flat,
     frames_of,
     joined,
@@ -42,6 +43,7 @@ class Restoration:
     name: ClassVar[str] = "restoration"
     family: ClassVar[str] = "EmbeddedPrior"
     footage_frames: ClassVar[int] = 0
+    batch: ClassVar[int] = 18
 
     def shapes(self, config: PoolConfig) -> dict[str, tuple[tuple[int, ...], str]]:
         """``low`` and ``motion`` hold two variants: clean bicubic, then the full chain."""
@@ -63,18 +65,19 @@ class Restoration:
         """Footage as it is."""
         return self._entries(rng, frames_of(clip))
 
-    def draw(self, pool: Arrays, rng: np.random.Generator, crop: int, clean: float) -> Batch:
-        """Short and long windows mix; ``clean``: share of clips with the clean reduction."""
-        clips, frames = ((6, 3), (3, 6))[int(rng.random() < 0.4)]
-        batch = joined([self._crop(pool, rng, frames, crop, int(rng.random() >= clean)) for _ in range(clips)])
+    def draw(self, pool: Arrays, rng: np.random.Generator, crop: int, clean: float, batch: int) -> Batch:
+        """Short and long windows mix, of ``batch`` frames together; ``clean``: share of clips reduced cleanly."""
+        frames = (3, 6)[int(rng.random() < 0.4)]
+        clips = range(max(1, batch // frames))
+        made = joined([self._crop(pool, rng, frames, crop, int(rng.random() >= clean)) for _ in clips])
         kind = rng.random()
         if kind < HALF_SHARE:
-            half = Resize((crop, crop), (crop // 2, crop // 2)).apply(batch.sharp)
-            batch = Batch(batch.sharp, enlarge(to_uint8(half), crop), batch.motion)
+            half = Resize((crop, crop), (crop // 2, crop // 2)).apply(made.sharp)
+            made = Batch(made.sharp, enlarge(to_uint8(half), crop), made.motion)
         elif kind < HALF_SHARE + SAME_SHARE:
-            worn = torch.stack([noisy_and_compressed(clip, rng) for clip in batch.sharp])
-            batch = Batch(batch.sharp, worn.float() / 255, batch.motion)
-        return batch
+            worn = torch.stack([noisy_and_compressed(clip, rng) for clip in made.sharp])
+            made = Batch(made.sharp, worn.float() / 255, made.motion)
+        return made
 
     def tests(self, clips: Mapping[str, Tensor]) -> dict[str, list[tuple[Batch, Tensor]]]:
         """Clean bicubic and the middle of the full chain, both from bicubic."""
@@ -95,16 +98,11 @@ class Restoration:
 
     @staticmethod
     def _crop(pool: Arrays, rng: np.random.Generator, frames: int, crop: int, variant: int) -> Batch:
-        for _ in range(10):
-            index = int(rng.integers(len(pool["sharp"])))
-            first = int(rng.integers(pool["sharp"].shape[1] - frames + 1))
-            window, time = crop_window(pool["sharp"], rng, crop), slice(first, first + frames)
-            sharp = pool["sharp"][index, time, :, *window]
-            if not flat(sharp[0]):
-                break
+        place = crop_place(pool["sharp"], rng, frames, crop, lambda place: not flat(crop_of(pool["sharp"], place)[0]))
+        sharp, (index, time, window) = unit(crop_of(pool["sharp"], place)), place
         degraded = enlarge_part(pool["low"][index, variant, time], window[0].start, window[1].start, crop)
         motion = unpacked_motion(pool["motion"][index, variant, time, :, *coarse(window)])
-        return augmented(Batch(unit(sharp)[None], degraded[None], motion[None]), rng.random(4) < 0.5)
+        return augmented(Batch(sharp[None], degraded[None], motion[None]), rng.random(4) < 0.5)
 
 
 def degrade_clean(clip: Tensor) -> Tensor:
