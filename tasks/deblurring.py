@@ -22,7 +22,7 @@ from vrestore.priors import prior_of
 from vrestore.report import RunOptions, RunResult
 from vrestore.shapes import Frame, Frames, OutputFrame
 from vrestore.shutter import estimate_shutter
-from vrestore.task import TaskConfig
+from vrestore.task import OwnSize, TaskConfig
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class DeblurringConfig(PriorOptions, TaskConfig):
             raise ConfigError(f"amount is {self.amount}; give a number from 0 to 1")
 
 
-class Deblurring:
+class Deblurring(OwnSize):
     """The head behind ``vrestore deblur``."""
 
     name: ClassVar[str] = "deblur"
@@ -88,14 +88,6 @@ class Deblurring:
         shutter = 0.0 if shutter <= SHARP_DEGREES else shutter
         log.info("shutter: %g degrees, measured", shutter)
         return Deblurring(self.config, shutter=shutter)
-
-    def output_size(self, height: int, width: int) -> tuple[int, int]:
-        """The source's own."""
-        return height, width
-
-    def degraded(self, source: Frame) -> OutputFrame:
-        """The source as it is."""
-        return source
 
     def finish(self, restored: OutputFrame, source: Frame, *, exact: bool) -> OutputFrame:
         """The prior's answer where it is sharper than the source, with the source's colours; elsewhere the source."""

@@ -14,15 +14,14 @@ from vrestore.direction import GAP, MASK, SIDE_BY_SIDE, EditDirection, Wish, con
 from vrestore.engine import run, stream
 from vrestore.errors import ConfigError
 from vrestore.inversion import GUESSES
-from vrestore.luma import psnr_y
 from vrestore.plan import CrossedPlan, Plan, WindowsPlan
 from vrestore.prior import Prior, PriorFacts
 from vrestore.prior_options import EditOptions
 from vrestore.prompts import Script, read_prompts
 from vrestore.report import RunOptions, RunResult
 from vrestore.settings import ALIAS, WHOLE
-from vrestore.shapes import Frame, OutputFrame
-from vrestore.task import TaskConfig
+from vrestore.shapes import Frame
+from vrestore.task import OwnSize, TaskConfig
 from vrestore.video import VideoInfo
 from vrestore.video.alongside import check_alongside
 
@@ -148,7 +147,7 @@ class EditingConfig(EditOptions, TaskConfig):
         object.__setattr__(self, "control_weights", weights)
 
 
-class Editing:
+class Editing(OwnSize):
     """The head behind ``vrestore edit``."""
 
     name: ClassVar[str] = "edit"
@@ -235,22 +234,6 @@ class Editing:
             beside=tuple(self.beside(height, width, prior.facts)),
         )
         return EditDirection(prior, info, wish)
-
-    def output_size(self, height: int, width: int) -> tuple[int, int]:
-        """The source's own."""
-        return height, width
-
-    def degraded(self, source: Frame) -> OutputFrame:
-        """The source as it is."""
-        return source
-
-    def finish(self, restored: OutputFrame, source: Frame, *, exact: bool) -> OutputFrame:
-        """What the prior has drawn, within [0, 1]."""
-        return restored.clamp(0, 1)
-
-    def consistency_db(self, output: OutputFrame, source: Frame) -> float:
-        """PSNR-Y in dB against the source: how much was changed."""
-        return psnr_y(output, source)
 
     def _script(self) -> Script:
         return Script(()) if self.config.prompts is None else read_prompts(self.config.prompts)

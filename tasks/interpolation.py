@@ -12,10 +12,9 @@ from typing import Annotated, ClassVar, Literal
 
 from vrestore.engine import run, stream
 from vrestore.errors import ConfigError
-from vrestore.luma import psnr_y
 from vrestore.report import RunOptions, RunResult
-from vrestore.shapes import Frame, OutputFrame
-from vrestore.task import TaskConfig
+from vrestore.shapes import Frame
+from vrestore.task import OwnSize, TaskConfig
 from vrestore.timeline import Retiming
 from vrestore.video.formats import rate_of
 
@@ -62,7 +61,7 @@ class InterpolationConfig(TaskConfig):
             rate_of(self.fps)
 
 
-class Interpolation:
+class Interpolation(OwnSize):
     """The head behind ``vrestore interpolate``."""
 
     name: ClassVar[str] = "interpolate"
@@ -89,22 +88,6 @@ class Interpolation:
         """Output frames (3, height, width) in [0, 1], in order, each as soon as it is final."""
         for restored in stream(self, input, options):
             yield restored.frame
-
-    def output_size(self, height: int, width: int) -> tuple[int, int]:
-        """That of the source."""
-        return height, width
-
-    def degraded(self, source: Frame) -> OutputFrame:
-        """The frame as it is."""
-        return source
-
-    def finish(self, restored: OutputFrame, source: Frame, *, exact: bool) -> OutputFrame:
-        """What the prior has made, within [0, 1]."""
-        return restored.clamp(0, 1)
-
-    def consistency_db(self, output: OutputFrame, source: Frame) -> float:
-        """PSNR-Y in dB against the source frame, or against what flow makes of two."""
-        return psnr_y(output, source)
 
 
 def interpolate(

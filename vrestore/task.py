@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal, Protocol, runtime_checkable
 from torch import Tensor
 
 from vrestore.errors import ConfigError
+from vrestore.luma import psnr_y
 from vrestore.plan import Plan, WindowsPlan
 from vrestore.prior import Conditioning, Prior, PriorFacts
 from vrestore.shapes import AnyFrame, Frame, Frames, Latent, OutputFrame
@@ -105,6 +106,26 @@ class Task(Protocol):
     def consistency_db(self, output: OutputFrame, source: Frame) -> float:
         """PSNR-Y in dB between the output degraded again and the source, both rounded to 8 bits; at most 100."""
         ...
+
+
+class OwnSize:
+    """Base of heads whose output has the size of their source; what they do otherwise, they say themselves."""
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """The source's own."""
+        return height, width
+
+    def degraded(self, source: Frame) -> OutputFrame:
+        """The source as it is."""
+        return source
+
+    def finish(self, restored: OutputFrame, source: Frame, *, exact: bool) -> OutputFrame:
+        """What the prior has made, within [0, 1]."""
+        return restored.clamp(0, 1)
+
+    def consistency_db(self, output: OutputFrame, source: Frame) -> float:
+        """PSNR-Y in dB against the source: how much was changed."""
+        return psnr_y(output, source)
 
 
 @runtime_checkable
