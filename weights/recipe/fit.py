@@ -86,9 +86,9 @@ class Drawing(ABC, Generic[Network, Batch]):
 
     def __call__(self, model: Network, rng: np.random.Generator, step: int) -> Mapping[str, Tensor]:
         """Both at once, before the decay."""
-        batch = self.draw(rng, Moment(step))
-        if isinstance(batch, Tensors):
-            batch = cast(Batch, batch.to(next(model.parameters()).device))
+        batch, weight = self.draw(rng, Moment(step)), next(model.parameters(), None)
+        if weight is not None and isinstance(batch, Tensors):
+            batch = cast(Batch, batch.to(weight.device))
         return self.losses(model, batch, Moment(step))
 
 

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from vrestore.priors.animated import FrameTimes
-from vrestore.weights.recipe.editing import SCHEDULE as EDITING
 from vrestore.weights.recipe.drawn import Tensors
+from vrestore.weights.recipe.editing import SCHEDULE as EDITING
 from vrestore.weights.recipe.editing import encoded, noised
 from vrestore.weights.recipe.fit import Drawing, Moment
 from vrestore.weights.recipe.machine import made

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from functools import wraps
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 import click
 
@@ -39,7 +39,7 @@ def training(usual: FitConfig) -> Callable[[Command], Command]:
     def decorate(command: Command) -> Command:
         @wraps(command)
         def configured(**given: object) -> None:
-            own = {name: given.pop(name) for name in names}
+            own: dict[str, Any] = {name: given.pop(name) for name in names}
             command(config=replace(usual, **own), **given)
 
         names, decorated = [], configured

@@ -70,6 +70,8 @@ def _pack_still(path: Path, folder: Path, share: float) -> None:
         shutil.copyfile(path, folder / path.name)
         return
     picture = cv2.imread(str(path))
+    if picture is None:
+        raise ConfigError(f"{path} is no picture that can be read; take it out of the data")
     scale, coded = 1.0, _jpeg(picture)
     while len(coded) > room and min(picture.shape[:2]) * scale > 16:
         scale *= min(0.97, float(np.sqrt(room / len(coded))))
