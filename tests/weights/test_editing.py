@@ -129,7 +129,7 @@ def test_motion_modules_are_trained_by_a_command(folder, tmp_path):
     shutil.copytree(EMBEDDED / "autoencoder", tmp_path / "autoencoder")
     told = [str(part) for part in (folder / "pool", editor, tmp_path / "run")]
     options = ["--examples", "2", "--steps", "3", "--decay", "1", "--batch", "1", "--jobs", "0", "--device", "cpu"]
-    result = CliRunner().invoke(main, ["motion", *told, *options])
+    result = CliRunner().invoke(main, ["--threads", "1", "motion", *told, *options])
     assert result.exit_code == 0, result.output
     adapter = tmp_path / "run" / "weights" / "motion_adapter"
     shutil.copytree(adapter, editor / "motion_adapter")

@@ -88,7 +88,17 @@ def test_what_fits_goes_along_as_it_is(data, tmp_path):
     (tmp_path / "sequences" / "a").mkdir(parents=True)
     for i, frame in enumerate(frames):
         cv2.imwrite(str(tmp_path / "sequences" / "a" / f"{i}.png"), cv2.resize(frame, (460, 260)))
-    command = ["pack", str(data), str(tmp_path / "packed"), "--mib", "50", "--sequences", str(tmp_path / "sequences")]
+    command = [
+        "--threads",
+        "1",
+        "pack",
+        str(data),
+        str(tmp_path / "packed"),
+        "--mib",
+        "50",
+        "--sequences",
+        str(tmp_path / "sequences"),
+    ]
     result = CliRunner().invoke(main, command)
     assert result.exit_code == 0, result.output
     for path in (data / "stills").iterdir():
@@ -103,7 +113,7 @@ def test_what_cannot_be_packed_is_refused(data, packed, tmp_path):
         pack(data, packed, 50.0, print)
     with pytest.raises(ConfigError, match="no photographs"):
         pack(tmp_path, tmp_path / "packed", 50.0, print)
-    result = CliRunner().invoke(main, ["pack", str(tmp_path), str(tmp_path / "packed")])
+    result = CliRunner().invoke(main, ["--threads", "1", "pack", str(tmp_path), str(tmp_path / "packed")])
     assert result.exit_code == 2
     assert result.stderr.startswith("Error: no photographs (*.jpg, *.png) in ")
 
