@@ -13,3 +13,7 @@ TASKS: Mapping[str, str] = {
     "depth": "vrestore.tasks.depth:Depth",
 }
 """Command -> "module:class", imported when it is used."""
+MAKERS: Mapping[str, str] = {
+    "generate": "vrestore.tasks.generation:Generation",
+}
+"""The same of heads without a source."""

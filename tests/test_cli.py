@@ -247,14 +247,14 @@ def test_version():
 def test_help_names_every_command_without_loading_any():
     code = "import sys, vrestore.cli; vrestore.cli.main(['--help']); print(sorted(sys.modules), file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=True)
-    for name in [*cli.TASKS, *cli.OTHERS]:
+    for name in [*cli.TASKS, *cli.MAKERS, *cli.OTHERS]:
         assert f"\n  {name} " in done.stdout
     loaded = set(done.stderr.split("'")[1::2])
     assert "click" in loaded
     assert loaded.isdisjoint({"torch", "diffusers", "numpy", "cv2", "av", "rich"})
 
 
-@pytest.mark.parametrize("name", [*cli.TASKS, *cli.OTHERS])
+@pytest.mark.parametrize("name", [*cli.TASKS, *cli.MAKERS, *cli.OTHERS])
 def test_help_of_every_command(name, capsys):
     assert cli.main([name, "--help"]) == 0
     out = capsys.readouterr().out

@@ -209,7 +209,7 @@ def test_a_record_that_cannot_be_written_is_a_warning(told, tmp_path, capsys):
     assert "warning: the output is complete, but its record is not written" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", [*cli.TASKS, "compare"])
+@pytest.mark.parametrize("name", [*cli.TASKS, *cli.MAKERS, "compare"])
 def test_every_option_of_a_command_is_a_setting_or_an_action(name):
     command = cli.commands.get_command(click.Context(cli.commands), name)
     settings = settings_of(*(each for types in command.tables().values() for each in types))

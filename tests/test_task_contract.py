@@ -14,7 +14,7 @@ from vrestore.errors import ConfigError
 from vrestore.mapping import Maps
 from vrestore.report import RunOptions
 from vrestore.task import Edits, Retimes, Task, TaskConfig
-from vrestore.tasks import TASKS
+from vrestore.tasks import MAKERS, TASKS
 
 WINDOW = 5
 OVERLAP = 2
@@ -26,7 +26,7 @@ RESTORING = [name for name in TASKS if name not in ("edit", "depth")]
 @pytest.fixture(params=TASKS)
 def kind(request):
     """The class of a head."""
-    module, _, name = TASKS[request.param].partition(":")
+    module, _, name = {**TASKS, **MAKERS}[request.param].partition(":")
     return getattr(import_module(module), name)
 
 
@@ -63,12 +63,15 @@ def test_a_head_is_a_task(kind):
     assert "\n" not in kind.summary
 
 
+@pytest.mark.parametrize("kind", [*TASKS, *MAKERS], indirect=True)
 def test_the_config_survives_a_round_trip(kind):
-    config = replace(kind.config_type(), steps=3, seed=7, fidelity=0.75)
+    more = {"fidelity": 0.75} if hasattr(kind.config_type, "fidelity") else {}
+    config = replace(kind.config_type(), steps=3, seed=7, **more)
     assert kind.config_type(**asdict(config)) == config
     assert kind(config).config == config
 
 
+@pytest.mark.parametrize("kind", [*TASKS, *MAKERS], indirect=True)
 def test_every_setting_has_a_default_and_a_help_text(kind):
     hints = get_type_hints(kind.config_type, include_extras=True)
     for field in fields(kind.config_type):
@@ -91,6 +94,7 @@ def test_a_setting_out_of_range_is_named(kind, name, value):
         config.__post_init__()
 
 
+@pytest.mark.parametrize("kind", [*TASKS, *MAKERS], indirect=True)
 def test_the_command_shows_every_setting(kind, capsys):
     assert cli.main([kind.name, "-h"]) == 0
     out = capsys.readouterr().out

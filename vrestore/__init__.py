@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vrestore.errors import VRestoreError as VRestoreError
     from vrestore.preset import from_preset as from_preset
     from vrestore.report import JobPlan as JobPlan
+    from vrestore.report import MakeOptions as MakeOptions
     from vrestore.report import Progress as Progress
     from vrestore.report import RunOptions as RunOptions
     from vrestore.report import RunResult as RunResult
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from vrestore.tasks.editing import Editing as Editing
     from vrestore.tasks.editing import EditingConfig as EditingConfig
     from vrestore.tasks.editing import edit as edit
+    from vrestore.tasks.generation import Generation as Generation
+    from vrestore.tasks.generation import GenerationConfig as GenerationConfig
+    from vrestore.tasks.generation import generate as generate
     from vrestore.tasks.interpolation import Interpolation as Interpolation
     from vrestore.tasks.interpolation import InterpolationConfig as InterpolationConfig
     from vrestore.tasks.interpolation import interpolate as interpolate
@@ -51,9 +55,12 @@ _HOME = {
     "Editing": "vrestore.tasks.editing",
     "EditingConfig": "vrestore.tasks.editing",
     "Formats": "vrestore.video.formats",
+    "Generation": "vrestore.tasks.generation",
+    "GenerationConfig": "vrestore.tasks.generation",
     "Interpolation": "vrestore.tasks.interpolation",
     "InterpolationConfig": "vrestore.tasks.interpolation",
     "JobPlan": "vrestore.report",
+    "MakeOptions": "vrestore.report",
     "Progress": "vrestore.report",
     "RunOptions": "vrestore.report",
     "RunResult": "vrestore.report",
@@ -65,6 +72,7 @@ _HOME = {
     "edit": "vrestore.tasks.editing",
     "estimate_depth": "vrestore.tasks.depth",
     "from_preset": "vrestore.preset",
+    "generate": "vrestore.tasks.generation",
     "interpolate": "vrestore.tasks.interpolation",
     "run_batch": "vrestore.batch",
     "super_resolve": "vrestore.tasks.super_resolution",

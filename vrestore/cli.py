@@ -26,7 +26,7 @@ import click
 from vrestore import __version__
 from vrestore.cli_options import Action, options_of
 from vrestore.errors import VRestoreError
-from vrestore.tasks import TASKS
+from vrestore.tasks import MAKERS, TASKS
 
 FAILURE = 1
 PIPE = "-"
@@ -105,7 +105,7 @@ class Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The heads in their order, then what is done with all of them."""
-        return [*TASKS, *OTHERS]
+        return [*TASKS, *MAKERS, *OTHERS]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import what the command needs and generate it."""
@@ -119,11 +119,15 @@ class Commands(click.Group):
             from vrestore.cli_batch import BatchCommands
 
             return BatchCommands(cmd_name, {name: partial(_head_command, name, TASKS[name]) for name in TASKS}, TASKS)
+        if cmd_name in MAKERS:
+            from vrestore.cli_make import making_command
+
+            return making_command(cmd_name, _head(MAKERS[cmd_name]), TASKS)
         return _head_command(cmd_name, TASKS[cmd_name]) if cmd_name in TASKS else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Name and first line of the module's docstring, read without importing it."""
-        modules = {name: entry.partition(":")[0] for name, entry in TASKS.items()} | OTHERS
+        modules = {name: entry.partition(":")[0] for name, entry in {**TASKS, **MAKERS}.items()} | OTHERS
         with formatter.section("Commands"):
             formatter.write_dl([(name, _first_line(module)) for name, module in modules.items()])
 
@@ -167,13 +171,18 @@ def _path() -> "click.ParamType[Any]":
     return click.Path(path_type=Path)
 
 
+def _head(entry: str) -> Any:
+    """The class of a head, imported."""
+    module, _, attribute = entry.partition(":")
+    return getattr(import_module(module), attribute)
+
+
 def _head_command(name: str, entry: str) -> click.Command:
     """``vrestore NAME INPUT [-o OUTPUT] ...`` for a head."""
     from vrestore.cli_preset import Command
     from vrestore.video.formats import Formats
 
-    module, _, attribute = entry.partition(":")
-    head = getattr(import_module(module), attribute)
+    head = _head(entry)
 
     @click.pass_obj
     def command(session: Session, /, **values: Any) -> None:
@@ -251,7 +260,7 @@ def _run_head(
             done = run(task, input, output, options).as_dict()
             if record:
                 write_record(output, done)
-            lines = aligned(_flat({name: value for name, value in done.items() if name != "job"}))
+            lines = aligned(flat({name: value for name, value in done.items() if name != "job"}))
     show(session, done, lines)
 
 
@@ -297,13 +306,13 @@ def show(session: Session, values: Mapping[str, Any], lines: Sequence[str]) -> N
         click.echo("\n".join(lines), err=session.piped)
 
 
-def _flat(values: Mapping[str, Any]) -> list[tuple[str, ...]]:
+def flat(values: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Rows of a result for people: nested names joined, floats to four figures, what is unknown left out."""
     rows: list[tuple[str, ...]] = []
     for key, value in values.items():
         name = key.replace("_", " ")
         if isinstance(value, Mapping):
-            rows += [(f"{name} {inner}", text) for inner, text in _flat(value)]
+            rows += [(f"{name} {inner}", text) for inner, text in flat(value)]
         elif value is not None:
             rows.append((name, f"{value:.4g}" if isinstance(value, float) else str(value)))
     return rows

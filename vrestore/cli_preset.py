@@ -68,7 +68,7 @@ class Command(click.Command):
     def _print(self, ctx: click.Context, param: click.Parameter, value: bool) -> None:
         ctx.meta[_PRINT] = value
         for other in self.params:
-            if value and isinstance(other, click.Argument):
+            if value and isinstance(other, (click.Argument, Action)):
                 other.required = False
 
 

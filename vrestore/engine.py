@@ -11,7 +11,7 @@ from vrestore.checkpoint import JobFolder, JobState
 from vrestore.clock import Clock
 from vrestore.errors import ResumeError
 from vrestore.executor import State
-from vrestore.extras import Writers, are_there, join_all
+from vrestore.extras import are_there, join_all
 from vrestore.job import Job, plan_job, prepare, shrunk, warn_of_memory
 from vrestore.mapping import Maps
 from vrestore.memory import MemoryPlan
@@ -21,6 +21,7 @@ from vrestore.priors import find_prior as find_prior
 from vrestore.priors.guided import guided, unguided
 from vrestore.report import RunOptions, RunResult
 from vrestore.retime import Part
+from vrestore.segments import write_at_once, write_segments
 from vrestore.tally import Tally
 from vrestore.task import Direction, Edits, Scene, Task
 from vrestore.video import DecodedFrame, open_reader
@@ -32,6 +33,7 @@ from vrestore.walk import Restored, ShotWalk, Walk
 log = logging.getLogger(__name__)
 
 __all__ = ["join_parts", "plan_job", "run", "shots_of", "stream"]
+
 
 SEGMENT_FRAMES = 48
 """Frames after which a segment of output is closed and a checkpoint taken, at the next end of a tick."""
@@ -160,16 +162,7 @@ def _run_at_once(job: Job, tally: Tally) -> None:
     """A still, or a pipe: frames are written as they come, and nothing can be resumed."""
     if job.encoding is None:
         return
-    writer = Writers.at_once(job.outputs, job.target)
-    try:
-        for one in _in_order(job, tally):
-            with tally.clock.stage("write"):
-                writer.write(one)
-            tally.add(one)
-        writer.close()
-    except BaseException:
-        writer.abort()
-        raise
+    write_at_once(_in_order(job, tally), job.outputs, job.target, tally)
 
 
 def _run_within_memory(job: Job, folder: JobFolder, tally: Tally) -> None:
@@ -194,36 +187,12 @@ def _run_segments(job: Job, folder: JobFolder, tally: Tally) -> None:
     state = folder.state
     if state.frames == job.frames:
         return
-    prior, enough, target = _load(job, tally.clock), _segment_frames(job.size), job.target
-    writer: Writers | None = None
-    try:
-        for number, walk in _walks(job, prior, tally.clock, state, folder):
-            for restored in walk.ticks():
-                times = []
-                for one in restored:
-                    with tally.clock.stage("write"):
-                        writer = writer or Writers.segment(job.outputs, folder.segment(), target, tally.frames)
-                        writer.write(one)
-                    tally.add(one)
-                    times.append(one.pts)
-                state.add(number, times)
-                state.emitted = walk.executor.handed_out
-                if writer is not None and (writer.frames >= enough or tally.frames == job.frames):
-                    with tally.clock.stage("write"):
-                        written = writer.close()
-                        saved = walk.state()
-                        state.consistency_sum_db = tally.consistency_sum_db
-                        folder.save(written, saved.tensors, saved.meta)
-                    writer = None
-            tally.peak = max(tally.peak, walk.executor.store.peak)
-    except BaseException:
-        if writer is not None:
-            writer.abort()
-        raise
+    walks = _walks(job, _load(job, tally.clock), tally.clock, state, folder)
+    write_segments(walks, job.outputs, job.target, folder, tally, enough=segment_frames(job.size), total=job.frames)
 
 
-def _segment_frames(size: tuple[int, int]) -> int:
-    """Frames of a segment, at least."""
+def segment_frames(size: tuple[int, int]) -> int:
+    """Frames of a segment, at least, of an output of that (height, width)."""
     return min(SEGMENT_FRAMES, max(SHORTEST_SEGMENT, SEGMENT_PIXELS // (size[0] * size[1])))
 
 

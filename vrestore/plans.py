@@ -26,8 +26,26 @@ def latent_frames(frames: int, facts: PriorFacts) -> int:
     return (frames - 1) // factor + 1
 
 
+def usual_plan(facts: PriorFacts) -> PlanName:
+    """The plan where none is asked for.
+
+    Keyframes, for priors that can have clean frames beside noisy ones. Latents of several frames each are no video any
+    more when some are left out, so there the sequence is made chunk by chunk.
+    """
+    if not facts.per_frame_levels or facts.window < 3:
+        return "windows"
+    return "keyframes" if facts.temporal_factor == 1 else "chunks"
+
+
 def plan_for(
-    name: str, frames: int, facts: PriorFacts, steps: int, *, window: int | None = None, known: Iterable[int] = ()
+    name: str,
+    frames: int,
+    facts: PriorFacts,
+    steps: int,
+    *,
+    window: int | None = None,
+    known: Iterable[int] = (),
+    parallel: bool = True,
 ) -> Plan:
     """A plan of the latent frames of a sequence.
 
@@ -38,6 +56,7 @@ def plan_for(
         steps: levels.
         window: frames of a call; left out: what the prior was trained on.
         known: latents that are given; for chunks and diagonal those at the start.
+        parallel: of keyframes: all windows of a depth at once, rather than as far as the output needs them.
 
     Raises:
         ConfigError: an unknown name, a window beyond what the prior knows, or a plan that it cannot run.
@@ -62,7 +81,8 @@ def plan_for(
             raise ConfigError("the plan windows knows no given frames; use the plan keyframes")
         return WindowsPlan(frames, size, size // 2, steps)
     if name == "keyframes":
-        return HierarchyPlan(frames, size, steps, known=given)
+        order: Literal["parallel", "streaming"] = "parallel" if parallel else "streaming"
+        return HierarchyPlan(frames, size, steps, order=order, known=given)
     prefix = len(given)
     if given != frozenset(range(prefix)):
         raise ConfigError(

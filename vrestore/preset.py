@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from vrestore.errors import ConfigError, MissingInputError
-from vrestore.report import RunOptions
+from vrestore.report import MakeOptions, RunOptions
 from vrestore.settings import Setting, assemble, settings_of
-from vrestore.tasks import TASKS
+from vrestore.tasks import MAKERS, TASKS
 
 COMMON = "common"
 PROJECT = "vrestore.toml"
@@ -53,6 +53,9 @@ def tables_of(command: str, tasks: Mapping[str, str] = TASKS) -> Tables:
     if first in tasks:
         module, _, name = tasks[first].partition(":")
         return {first: (getattr(import_module(module), name).config_type, RunOptions)}
+    if first in MAKERS:
+        module, _, name = MAKERS[first].partition(":")
+        return {first: (getattr(import_module(module), name).config_type, MakeOptions)}
     module, _, name = _OTHERS[first].partition(":")
     return {first: (getattr(import_module(module), name),)}
 
@@ -71,7 +74,7 @@ def read_preset(path: Path | str, tasks: Mapping[str, str] = TASKS) -> Preset:
     if not path.exists():
         raise MissingInputError(f"{path} does not exist; give a preset (TOML), or the record of a run (JSON)")
     data = _parsed(path)
-    known = [COMMON, *tasks, *_OTHERS]
+    known = [COMMON, *tasks, *MAKERS, *_OTHERS]
     for name, table in data.items():
         if isinstance(table, Mapping) and name in known:
             continue
@@ -142,7 +145,7 @@ def _checked(setting: Setting, value: Any, where: str) -> Any:
 
 def _known_elsewhere(key: str, tasks: Mapping[str, str]) -> bool:
     """Whether some other command has it: only then may it stand in ``[common]``."""
-    every = (types for name in (*tasks, *_OTHERS) for types in tables_of(name, tasks).values())
+    every = (types for name in (*tasks, *MAKERS, *_OTHERS) for types in tables_of(name, tasks).values())
     return any(key.replace("-", "_") in settings_of(*types) for types in every)
 
 
@@ -176,15 +179,18 @@ def _blame(config_type: type, names: Sequence[str], given: Mapping[str, Given]) 
     return ""
 
 
-def from_preset(path: Path | str, head: type[Head], **settings: Any) -> tuple[Head, RunOptions]:
+def from_preset(path: Path | str, head: type[Head], **settings: Any) -> tuple[Head, Any]:
     """A head as a preset sets it up, and the options of its run; ``settings`` by name win over the file's.
+
+    The options are `RunOptions`, of a head without a source `MakeOptions`.
 
     Raises:
         MissingInputError, ConfigError: as `read_preset` and `layered` have it, or a value out of its range.
     """
     name, config_type = head.name, head.config_type  # type: ignore[attr-defined]
-    tables = {name: (config_type, RunOptions)}
-    known = settings_of(config_type, RunOptions)
+    kind: type = MakeOptions if name in MAKERS else RunOptions
+    tables = {name: (config_type, kind)}
+    known = settings_of(config_type, kind)
     given = layered([read_preset(path, {name: "", **TASKS})], tables)
     for key, value in settings.items():
         if key not in known:
@@ -192,4 +198,4 @@ def from_preset(path: Path | str, head: type[Head], **settings: Any) -> tuple[He
         given[key] = Given(_checked(known[key], value, key), "flag")
     check_ranges(tables, given)
     values = {key: one.value for key, one in given.items()}
-    return head(assemble(config_type, values)), assemble(RunOptions, values)  # type: ignore[call-arg]
+    return head(assemble(config_type, values)), assemble(kind, values)  # type: ignore[call-arg]

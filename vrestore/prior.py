@@ -1,14 +1,14 @@
 """What the engine needs of a diffusion model: a few calls, and the facts that decide how it may be used."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from vrestore.sampling import Ladder
-from vrestore.shapes import Frame, Frames, Latents, Times, Windows
+from vrestore.shapes import Frame, Frames, Latent, Latents, Times, Windows
 
 Conditioning = Mapping[str, Tensor]
 """What enters a prior beside latents, by name. Of one frame: without leading axes; in a call: (batch, time, ...)."""
@@ -50,6 +50,10 @@ class PriorFacts:
     """Sampling steps that it is made to be run with: as many are taken where no number is asked for."""
     most_steps: int | None = None
     """Sampling steps that it can be run with; None: any number."""
+    usual_size: tuple[int, int] | None = None
+    """(height, width) of the pictures that it is made for, where it says so."""
+    usual_fps: int = 24
+    """Frames per second that what it makes anew is meant to be shown at."""
 
 
 @runtime_checkable
@@ -93,4 +97,31 @@ class Prior(Protocol):
 
     def predict(self, latents: Windows, times: Times, conditioning: Conditioning, attend: object = None) -> Windows:
         """The clean latents that the prior expects behind ``latents`` at ``times``."""
+        ...
+
+
+MadeOf = Literal["words", "picture"]
+
+
+@runtime_checkable
+class Generative(Prior, Protocol):
+    """A prior that makes frames anew, out of words or of a picture: the optional part of the protocol."""
+
+    made_of: ClassVar[MadeOf]
+    """What it must be given; known before it is loaded."""
+
+    def told(self, texts: Sequence[str], picture: Frame | None, seed: int) -> list[dict[str, Tensor]]:
+        """The conditioning of a latent frame for each text. What is ``made_of`` a picture has the same for all.
+
+        ``picture``: (3, height, width) in [0, 1], padded; ``seed``: of the noise that it gets, if any.
+        """
+        ...
+
+
+@runtime_checkable
+class Streams(Prior, Protocol):
+    """A prior whose latents mean something only after those before them, as of a causal video autoencoder."""
+
+    def decoder(self) -> Callable[[Latent], Frames]:
+        """What turns the latents of a video, given one after the other from the first on, into their frames."""
         ...

@@ -101,6 +101,38 @@ class EditOptions(PriorOptions):
                 raise ConfigError(f"{name} is {str(value)!r}; give a .safetensors file: others can run code when read")
 
 
+@dataclass(frozen=True, kw_only=True)
+class GenerationOptions(EditOptions):
+    """What a prior may be told that makes frames anew; with these, such a one is sought."""
+
+    motion: Annotated[
+        int | None, "How much the picture shall move, 0 to 255, for Stable Video Diffusion; left out: 127."
+    ] = None
+    picture_noise: Annotated[
+        float | None,
+        "Deviation of the noise that the picture gets, 0 or more, for Stable Video Diffusion: more frees the motion; "
+        "left out: 0.02.",
+    ] = None
+    rate: Annotated[int | None, "Frames per second that the prior is told, where it asks."] = None
+    offload: Annotated[
+        bool | None,
+        "Keep the weights in the machine's memory and bring layer by layer to the device; left out: where they do not "
+        "fit there.",
+    ] = None
+    small_weights: Annotated[
+        bool | None,
+        "Store the weights in 8 bits and cast them up layer by layer: less memory, a little less exact.",
+    ] = None
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a value outside its range."""
+        super().__post_init__()
+        if self.motion is not None and not 0 <= self.motion <= 255:
+            raise ConfigError(f"motion is {self.motion}; give 0 to 255")
+        if self.picture_noise is not None and not 0 <= self.picture_noise < float("inf"):
+            raise ConfigError(f"picture_noise is {self.picture_noise}; give 0 or more")
+
+
 def options_of(config: object) -> PriorOptions:
     """The part of a head's config that is for its prior; nothing if it has none."""
     if not isinstance(config, PriorOptions):
@@ -116,5 +148,13 @@ def edit_options(options: PriorOptions) -> EditOptions:
     return EditOptions(**{one.name: getattr(options, one.name) for one in fields(PriorOptions)})
 
 
+def generation_options(options: PriorOptions) -> GenerationOptions:
+    """The same options for a prior that makes frames anew; what they do not hold is left to it."""
+    if isinstance(options, GenerationOptions):
+        return options
+    return GenerationOptions(**{one.name: getattr(options, one.name) for one in fields(_kind(options))})
+
+
 def _kind(options: PriorOptions) -> type[PriorOptions]:
-    return EditOptions if isinstance(options, EditOptions) else PriorOptions
+    kinds: tuple[type[PriorOptions], ...] = (GenerationOptions, EditOptions)
+    return next((kind for kind in kinds if isinstance(options, kind)), PriorOptions)

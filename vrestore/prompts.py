@@ -108,6 +108,11 @@ class Timeline:
         texts = [placed.span.text for track in self._tracks.values() for placed in track]
         return tuple(dict.fromkeys([*([] if self._default is None else [self._default]), *texts]))
 
+    @property
+    def everywhere(self) -> bool:
+        """Whether a prompt holds at any time, whatever the spans leave out."""
+        return self._default is not None
+
     def at(self, time: Line, shot: int = 1, cut: Line = 0) -> Mixture:
         """The mixture of a frame ``time`` seconds after the first, in a shot (counted from 1) that begins at ``cut``.
 

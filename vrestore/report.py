@@ -46,6 +46,18 @@ class RunOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MakeOptions:
+    """How to run a head without a source, which does not change what it makes. ``told`` hears the plan before it runs
+    (a `vrestore.making.MakingPlan`)."""
+
+    resume: bool = field(default=False, metadata={ONCE: True})
+    overwrite: bool = True
+    progress: Callable[[Progress], None] | None = None
+    told: Callable[[Any], None] | None = None
+    formats: Formats = field(default_factory=Formats)
+
+
+@dataclass(frozen=True, kw_only=True)
 class JobPlan:
     """What a run will do, known before it starts."""
 

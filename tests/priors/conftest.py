@@ -220,3 +220,84 @@ def tiny_depth(tmp_path_factory):
     save_index(folder, "MarigoldDepthPipeline", default_denoising_steps=1, default_processing_resolution=64,
                prediction_type="depth", scale_invariant=True, shift_invariant=True)  # fmt: skip
     return folder
+
+
+def save_t5(folder, *, width=16):
+    """A T5 tokenizer over a few words, and a small UMT5 text encoder."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import Unigram
+    from tokenizers.pre_tokenizers import Metaspace
+    from tokenizers.processors import TemplateProcessing
+    from transformers import UMT5Config, UMT5EncoderModel
+
+    pieces = ["<pad>", "</s>", "<unk>", *(f"\u2581{word}" for word in WORDS), *sorted(set("".join(WORDS))), "\u2581"]
+    tokenizer = Tokenizer(Unigram([(piece, -1.0 - len(piece) % 3) for piece in pieces], unk_id=2))
+    tokenizer.pre_tokenizer = Metaspace()
+    tokenizer.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    (folder / "tokenizer").mkdir(parents=True)
+    tokenizer.save(str(folder / "tokenizer" / "tokenizer.json"))
+    settings = {"tokenizer_class": "T5TokenizerFast", "extra_ids": 0, "additional_special_tokens": []}
+    special = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>", "model_max_length": 512}
+    (folder / "tokenizer" / "tokenizer_config.json").write_text(json.dumps(settings | special))
+    config = UMT5Config(
+        vocab_size=len(pieces), d_model=width, d_kv=8, d_ff=2 * width, num_layers=2, num_heads=2, pad_token_id=0,
+        eos_token_id=1,
+    )  # fmt: skip
+    UMT5EncoderModel(config).save_pretrained(folder / "text_encoder")
+
+
+@pytest.fixture(scope="session")
+def tiny_svd(tmp_path_factory):
+    """In the layout of stabilityai/stable-video-diffusion-img2vid-xt."""
+    import torch
+    from diffusers import AutoencoderKLTemporalDecoder, EulerDiscreteScheduler, UNetSpatioTemporalConditionModel
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    folder = tmp_path_factory.mktemp("priors") / "tiny-svd"
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        UNetSpatioTemporalConditionModel(
+            block_out_channels=(32, 64), layers_per_block=1, sample_size=8, in_channels=8, out_channels=4,
+            down_block_types=("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
+            up_block_types=("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"), cross_attention_dim=16,
+            num_attention_heads=4, projection_class_embeddings_input_dim=48, addition_time_embed_dim=16, num_frames=4,
+        ).save_pretrained(folder / "unet")  # fmt: skip
+        AutoencoderKLTemporalDecoder(
+            block_out_channels=(32, 32, 32, 32), down_block_types=("DownEncoderBlock2D",) * 4, latent_channels=4,
+        ).save_pretrained(folder / "vae")  # fmt: skip
+        config = CLIPVisionConfig(
+            hidden_size=16, projection_dim=16, num_hidden_layers=1, num_attention_heads=2, image_size=224,
+            intermediate_size=16, patch_size=56,
+        )  # fmt: skip
+        CLIPVisionModelWithProjection(config).save_pretrained(folder / "image_encoder")
+    EulerDiscreteScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction",
+        sigma_max=700.0, sigma_min=0.002, steps_offset=1, timestep_spacing="leading", timestep_type="continuous",
+        use_karras_sigmas=True,
+    ).save_pretrained(folder / "scheduler")  # fmt: skip
+    save_index(folder, "StableVideoDiffusionPipeline")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_wan(tmp_path_factory):
+    """In the layout of Wan-AI/Wan2.2-TI2V-5B-Diffusers: a time for every token, an autoencoder of sixteen by four."""
+    import torch
+    from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanTransformer3DModel
+
+    folder = tmp_path_factory.mktemp("priors") / "tiny-wan"
+    with torch.random.fork_rng():
+        torch.manual_seed(6)
+        AutoencoderKLWan(
+            base_dim=4, z_dim=8, in_channels=12, out_channels=12, is_residual=True, patch_size=2,
+            latents_mean=[0.1] * 8, latents_std=[0.8] * 8, dim_mult=[1, 1, 1, 1], num_res_blocks=1,
+            scale_factor_spatial=16, temperal_downsample=[False, True, True],
+        ).save_pretrained(folder / "vae")  # fmt: skip
+        save_t5(folder)
+        WanTransformer3DModel(
+            num_attention_heads=2, attention_head_dim=12, in_channels=8, out_channels=8, text_dim=16, freq_dim=32,
+            ffn_dim=32, num_layers=2, rope_max_seq_len=32,
+        ).save_pretrained(folder / "transformer")  # fmt: skip
+    FlowMatchEulerDiscreteScheduler(shift=5.0).save_pretrained(folder / "scheduler")
+    save_index(folder, "WanPipeline", expand_timesteps=True)
+    return folder

@@ -1,80 +1,26 @@
 """Priors of video, on small random networks: one window is what diffusers' own pipelines make of the same noise."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from vrestore.errors import PriorError
+from vrestore.errand import prepare
+from vrestore.errors import ConfigError, PriorError
 from vrestore.noise_sources import Independent
 from vrestore.plan import HierarchyPlan, WindowsPlan
 from vrestore.prior import Prior
+from vrestore.prior_options import EditOptions, GenerationOptions
+from vrestore.priors import find_prior
 from vrestore.priors.svd import PicturePrior
 from vrestore.priors.wan import WanPrior
+from vrestore.report import MakeOptions
 from vrestore.synthesis import synthesis
+from vrestore.tasks.generation import Generation, generate
 
 CPU = torch.device("cpu")
 STEPS = 3
-
-
-def save_index(folder, family, **more):
-    (folder / "model_index.json").write_text(json.dumps({"_class_name": family} | more))
-
-
-@pytest.fixture(scope="module")
-def svd(tmp_path_factory):
-    """In the layout of stabilityai/stable-video-diffusion-img2vid-xt."""
-    from diffusers import AutoencoderKLTemporalDecoder, EulerDiscreteScheduler, UNetSpatioTemporalConditionModel
-    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
-
-    folder = tmp_path_factory.mktemp("priors") / "tiny-svd"
-    with torch.random.fork_rng():
-        torch.manual_seed(5)
-        UNetSpatioTemporalConditionModel(
-            block_out_channels=(32, 64), layers_per_block=1, sample_size=8, in_channels=8, out_channels=4,
-            down_block_types=("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
-            up_block_types=("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"), cross_attention_dim=16,
-            num_attention_heads=4, projection_class_embeddings_input_dim=48, addition_time_embed_dim=16, num_frames=4,
-        ).save_pretrained(folder / "unet")  # fmt: skip
-        AutoencoderKLTemporalDecoder(
-            block_out_channels=(32, 32, 32, 32), down_block_types=("DownEncoderBlock2D",) * 4, latent_channels=4,
-        ).save_pretrained(folder / "vae")  # fmt: skip
-        config = CLIPVisionConfig(
-            hidden_size=16, projection_dim=16, num_hidden_layers=1, num_attention_heads=2, image_size=224,
-            intermediate_size=16, patch_size=56,
-        )  # fmt: skip
-        CLIPVisionModelWithProjection(config).save_pretrained(folder / "image_encoder")
-    EulerDiscreteScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction",
-        sigma_max=700.0, sigma_min=0.002, steps_offset=1, timestep_spacing="leading", timestep_type="continuous",
-        use_karras_sigmas=True,
-    ).save_pretrained(folder / "scheduler")  # fmt: skip
-    save_index(folder, "StableVideoDiffusionPipeline")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def wan(tmp_path_factory):
-    """In the layout of Wan-AI/Wan2.2-TI2V-5B-Diffusers: a time for every token, an autoencoder of sixteen by four."""
-    from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanTransformer3DModel
-
-    folder = tmp_path_factory.mktemp("priors") / "tiny-wan"
-    with torch.random.fork_rng():
-        torch.manual_seed(6)
-        AutoencoderKLWan(
-            base_dim=4, z_dim=8, in_channels=12, out_channels=12, is_residual=True, patch_size=2,
-            latents_mean=[0.1] * 8, latents_std=[0.8] * 8, dim_mult=[1, 1, 1, 1], num_res_blocks=1,
-            scale_factor_spatial=16, temperal_downsample=[False, True, True],
-        ).save_pretrained(folder / "vae")  # fmt: skip
-        WanTransformer3DModel(
-            num_attention_heads=2, attention_head_dim=12, in_channels=8, out_channels=8, text_dim=16, freq_dim=32,
-            ffn_dim=32, num_layers=2, rope_max_seq_len=32,
-        ).save_pretrained(folder / "transformer")  # fmt: skip
-    FlowMatchEulerDiscreteScheduler(shift=5.0).save_pretrained(folder / "scheduler")
-    save_index(folder, "WanPipeline", expand_timesteps=True)
-    return folder
+GUIDED = GenerationOptions(guidance_scale=2.0)
 
 
 def latents_of(plan, prior, start, conditioning):
@@ -90,14 +36,14 @@ def tensor_of(image):
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of the scheduler of diffusers
-def test_stable_video_diffusion_is_its_pipeline(svd):
+def test_stable_video_diffusion_is_its_pipeline(tiny_svd):
     from diffusers import EulerDiscreteScheduler, StableVideoDiffusionPipeline
     from transformers import CLIPImageProcessor
 
-    prior = PicturePrior.from_pretrained(svd, CPU, torch.float32, blur=0.0)
+    prior = PicturePrior.from_pretrained(tiny_svd, CPU, torch.float32, GenerationOptions(picture_noise=0.0))
     assert isinstance(prior, Prior)
     parts = {"unet": prior._unet, "vae": prior._vae, "image_encoder": prior._encoder}
-    parts["scheduler"] = EulerDiscreteScheduler.from_pretrained(svd / "scheduler")
+    parts["scheduler"] = EulerDiscreteScheduler.from_pretrained(tiny_svd / "scheduler")
     pipeline = StableVideoDiffusionPipeline(**parts, feature_extractor=CLIPImageProcessor())
     pipeline.set_progress_bar_config(disable=True)
     start = Independent(0, (4, 8, 8), STEPS)
@@ -116,8 +62,8 @@ def test_stable_video_diffusion_is_its_pipeline(svd):
     assert torch.equal(entry["image_latents"], seen["image_latents"])
 
 
-def test_stable_video_diffusion_takes_one_level(svd):
-    prior = PicturePrior.from_pretrained(svd, CPU, torch.float32)
+def test_stable_video_diffusion_takes_one_level(tiny_svd):
+    prior = PicturePrior.from_pretrained(tiny_svd, CPU, torch.float32)
     seen = {name: value.expand(1, 4, *value.shape) for name, value in prior.seen(tensor_of(picture())).items()}
     with pytest.raises(PriorError, match="one level for all frames"):
         prior.predict(torch.zeros(1, 4, 4, 8, 8), torch.tensor([[0.0, 1, 1, 1]]), seen)
@@ -126,8 +72,8 @@ def test_stable_video_diffusion_takes_one_level(svd):
 
 
 @pytest.fixture(scope="module")
-def flow(wan):
-    return WanPrior.from_pretrained(wan, CPU, torch.float32, guidance=2.0)
+def flow(tiny_wan):
+    return WanPrior.from_pretrained(tiny_wan, CPU, torch.float32, GUIDED)
 
 
 TEXT = {"text": torch.linspace(-1, 1, 80).view(5, 16), "negative_text": torch.linspace(1, 0, 80).view(5, 16)}
@@ -199,13 +145,13 @@ def test_the_autoencoder_of_wan_streams(flow):
     assert torch.equal(entries[1]["degraded"], frames[1])
 
 
-def test_wan_without_times_for_every_token_takes_one_level(wan, tmp_path):
+def test_wan_without_times_for_every_token_takes_one_level(tiny_wan, tmp_path):
     """Wan 2.1 and 2.2 A14B."""
     import shutil
 
-    copy = shutil.copytree(wan, tmp_path / "copy")
-    save_index(copy, "WanPipeline")
-    prior = WanPrior.from_pretrained(copy, CPU, torch.float32, guidance=1.0)
+    copy = shutil.copytree(tiny_wan, tmp_path / "copy")
+    (copy / "model_index.json").write_text('{"_class_name": "WanPipeline"}')
+    prior = WanPrior.from_pretrained(copy, CPU, torch.float32, GenerationOptions(guidance_scale=1.0))
     assert (prior.facts.per_frame_levels, prior.facts.conditionings) == (False, {"text"})
     z, text = torch.ones(1, 3, 8, 4, 6), {"text": TEXT["text"].expand(1, 3, 5, 16)}
     assert prior.predict(z, torch.full((1, 3), 0.5), text).shape == z.shape
@@ -214,11 +160,98 @@ def test_wan_without_times_for_every_token_takes_one_level(wan, tmp_path):
 
 
 @pytest.mark.parametrize("prior", [PicturePrior, WanPrior])
-def test_folders_that_lack_a_part_are_refused(svd, wan, tmp_path, prior):
+def test_folders_that_lack_a_part_are_refused(tiny_svd, tiny_wan, tmp_path, prior):
     import shutil
 
-    copy = shutil.copytree(svd if prior is PicturePrior else wan, tmp_path / "copy")
+    copy = shutil.copytree(tiny_svd if prior is PicturePrior else tiny_wan, tmp_path / "copy")
     assert all(path.is_file() for path in prior.weights_of(copy))
     next((copy / "vae").glob("*.safetensors")).unlink()
     with pytest.raises(PriorError, match="copy"):
         prior.from_pretrained(copy, CPU, torch.float32)
+
+
+def test_prompts_of_wan_are_those_of_its_pipeline(tiny_wan, flow):
+    from diffusers import WanPipeline
+    from transformers import T5TokenizerFast, UMT5EncoderModel
+
+    tokenizer = T5TokenizerFast.from_pretrained(tiny_wan / "tokenizer")
+    encoder = UMT5EncoderModel.from_pretrained(tiny_wan / "text_encoder")
+    pipeline = WanPipeline(tokenizer=tokenizer, text_encoder=encoder, **wan_parts(flow))
+    texts = ["a sharp  stone", ""]
+    expected = pipeline._get_t5_prompt_embeds(texts, max_sequence_length=512, device=CPU)
+    assert expected[0, :3].any()
+    assert not expected[0, 12:].any()
+    torch.testing.assert_close(flow.embed(texts), expected, rtol=1e-5, atol=1e-5)
+
+
+# ---------------------------------------------------------------- by the head
+
+
+def settings(folder, **more):
+    return {"prior": str(folder), "steps": 2, "device": "cpu", "dtype": "float32"} | more
+
+
+def save(path, size=64):
+    picture(size).save(path)
+    return path
+
+
+def test_a_picture_is_set_in_motion(tiny_svd, tmp_path, clips):
+    image = save(tmp_path / "in.png", 32)
+    result = generate(tmp_path / "out.mkv", **settings(tiny_svd, first=image, frames=6, motion=90))
+    assert clips.read(tmp_path / "out.mkv")[0].shape == (6, 32, 32, 3)
+    assert (result.plan, result.fps) == ("windows", "7"), "all frames of a call stand at one level"
+    one, other = (
+        torch.stack(list(Generation(**settings(tiny_svd, first=image, frames=2, motion=n)).stream())) for n in (1, 200)
+    )
+    assert not torch.equal(one, other)
+    for more, message in (
+        ({}, "sets a picture in motion; give one with --first"),
+        ({"first": image, "prompts": image}, "is not valid TOML"),
+        ({"first": image, "prompt": "a stone"}, "prompt is 'a stone', but the prior .* takes"),
+        ({"first": image, "frames": 6, "plan": "keyframes"}, "cannot have; use the plan windows"),
+        ({"first": image, "frames": 4, "last": image}, "a given frame needs frames at different levels"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            generate(tmp_path / "no.mkv", **settings(tiny_svd, **more))
+    assert not (tmp_path / "no.mkv").exists()
+
+
+def test_wan_makes_videos_of_four_k_and_one_frames(tiny_wan, tmp_path, clips):
+    usual = settings(tiny_wan, prompt="a stone", width=32, height=32)
+    first = save(tmp_path / "in.png", 32)
+    result = generate(tmp_path / "out.mkv", **usual, frames=9, first=first)
+    assert clips.read(tmp_path / "out.mkv")[0].shape == (9, 32, 32, 3)
+    assert (result.plan, result.fps) == ("chunks", "24")
+    prior = WanPrior.from_pretrained(tiny_wan, CPU, torch.float32)
+    through = prior.decode(prior.encode(tensor_of(picture(32))[None]), {})[0]
+    frames = list(Generation(**usual, frames=9, first=first).stream())
+    torch.testing.assert_close(frames[0], through)
+    for more, message in (
+        ({"frames": 8}, r"frames is 8; the prior wan makes 4 k \+ 1 of them: give 5 or 9"),
+        ({"frames": 9, "last": first}, "a latent of the prior wan holds 4 frames; leave --last out"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            generate(tmp_path / "no.mkv", **usual, **more)
+    with pytest.raises(ConfigError, match="leave --resume out"):
+        generate(tmp_path / "no.mkv", **usual, options=MakeOptions(resume=True))
+    assert not (tmp_path / "no.mkv").exists()
+
+
+def test_a_video_goes_on_with_wan(tiny_wan, tmp_path, clips):
+    """Of seven frames the last five are a whole number of latents."""
+    source = clips.write(tmp_path / "source.mkv", clips.scene(7, (32, 32)))
+    task = Generation(**settings(tiny_wan, prompt="a stone", frames=8, from_video=source))
+    errand = prepare(task, None, MakeOptions())
+    assert (errand.given, errand.score.hidden, errand.score.plan.frames) == (2, 5, 4)
+    assert torch.stack(list(task.stream())).shape == (8, 3, 32, 32)
+    with pytest.raises(
+        ConfigError, match="frames is 9; going on from a video the prior wan makes 4 k of them: give 8 or 12"
+    ):
+        prepare(Generation(task.config, frames=9), None, MakeOptions())
+
+
+def test_what_makes_videos_anew_does_nothing_else(tiny_wan, tiny_svd):
+    for folder in (tiny_wan, tiny_svd):
+        with pytest.raises(PriorError, match="makes videos anew, and nothing else; name another one"):
+            find_prior(str(folder), EditOptions())

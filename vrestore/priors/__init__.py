@@ -12,7 +12,7 @@ import torch
 
 from vrestore.errors import ConfigError, PriorError
 from vrestore.prior import Prior, PriorFacts
-from vrestore.prior_options import EditOptions, PriorOptions, options_of
+from vrestore.prior_options import EditOptions, GenerationOptions, PriorOptions, options_of
 from vrestore.task import TaskConfig
 from vrestore.torchvision_mend import mend_torchvision
 from vrestore.weights import EMBEDDED, locate
@@ -26,6 +26,7 @@ ANIMATED = (
     "AnimateDiffPipeline", "AnimateDiffControlNetPipeline", "AnimateDiffVideoToVideoPipeline",
     "AnimateDiffVideoToVideoControlNetPipeline",
 )  # fmt: skip
+WAN = ("WanPipeline", "WanImageToVideoPipeline")
 DEPTH = ("MarigoldDepthPipeline", "MarigoldPipeline", "RollingDepthPipeline")
 """What makes depth of pictures, and nothing else."""
 FAMILIES = {
@@ -37,6 +38,8 @@ FAMILIES = {
     "StableDiffusionImg2ImgPipeline": "vrestore.priors.control_tile:ControlTilePrior",
     "StableDiffusionControlNetPipeline": "vrestore.priors.control_tile:ControlTilePrior",
     "StableDiffusionControlNetImg2ImgPipeline": "vrestore.priors.control_tile:ControlTilePrior",
+    "StableVideoDiffusionPipeline": "vrestore.priors.svd:PicturePrior",
+    **dict.fromkeys(WAN, "vrestore.priors.wan:WanPrior"),
     **dict.fromkeys(DEPTH, "vrestore.priors.marigold:MarigoldPrior"),
     **dict.fromkeys(ANIMATED, "vrestore.priors.editing:EditPrior"),
 }
@@ -144,7 +147,7 @@ def find_prior(name: str, options: PriorOptions | None = None) -> PriorSource:
 def _found(name: str, options: PriorOptions) -> PriorSource:
     if name in WITHOUT_WEIGHTS:
         module, _, adapter = WITHOUT_WEIGHTS[name].partition(":")
-        return PriorSource(None, getattr(import_module(module), adapter), options)
+        return PriorSource(None, _fit(name, getattr(import_module(module), adapter), options), options)
     folder = _folder(name, options)
     index = folder / "model_index.json"
     if not index.is_file():
@@ -161,10 +164,24 @@ def _found(name: str, options: PriorOptions) -> PriorSource:
     if not edits and family.startswith("StableDiffusion") and "controlnet" in content and _sees_source(folder):
         family = STABLE_VSR  # its authors' pipeline has gone by several names; the UNet tells
     module, _, attribute = ((EDITING.get(family) if edits else None) or FAMILIES[family]).partition(":")
-    adapter = getattr(import_module(module), attribute or family)
-    if edits and not hasattr(adapter, "embed"):
-        raise PriorError(f"the prior {name} takes no text, so it cannot edit; name one of the Stable Diffusion family")
+    adapter = _fit(name, getattr(import_module(module), attribute or family), options)
     return PriorSource(folder, adapter, _with_usual(options, content.get("_usual")))
+
+
+def _fit(name: str, adapter: type, options: PriorOptions) -> type:
+    """The adapter. PriorError where it cannot do what its options are for."""
+    if isinstance(options, GenerationOptions):
+        if hasattr(adapter, "told"):
+            return adapter
+        raise PriorError(
+            f"the prior {name} makes nothing anew; name one in the layout of AnimateDiff, Stable Diffusion, Stable "
+            "Video Diffusion or Wan"
+        )
+    if getattr(adapter, "only_makes", False):
+        raise PriorError(f"the prior {name} makes videos anew, and nothing else; name another one")
+    if isinstance(options, EditOptions) and not hasattr(adapter, "embed"):
+        raise PriorError(f"the prior {name} takes no text, so it cannot edit; name one of the Stable Diffusion family")
+    return adapter
 
 
 def _with_usual(options: PriorOptions, usual: object) -> PriorOptions:

@@ -20,6 +20,8 @@ from vrestore.priors.folder import ADVICE, load_network, read_json
 
 TRAINED_FRAMES = 16
 """Frames that published motion modules were trained on; they can be given more, up to `longest_window`."""
+TRAINED_RATE = 8
+"""Frames per second of what they make: 16 frames of clips of two seconds."""
 
 
 def motion_settings(folder: Path) -> dict[str, Any]:

@@ -22,9 +22,9 @@ from transformers import CLIPTextModel
 from vrestore.attention import attending, directed
 from vrestore.errors import PriorError
 from vrestore.guidance import classifier_free
-from vrestore.prior import Conditioning, PriorFacts
+from vrestore.prior import Conditioning, MadeOf, PriorFacts
 from vrestore.prior_options import EditOptions, PriorOptions, edit_options
-from vrestore.priors.animated import TRAINED_FRAMES, FrameTimes, animate, longest_window, motion_settings
+from vrestore.priors.animated import TRAINED_FRAMES, TRAINED_RATE, FrameTimes, animate, longest_window, motion_settings
 from vrestore.priors.autoencoder import Autoencoder
 from vrestore.priors.folder import NETWORK, load_network, load_text, part_folder, read_json, weights_of
 from vrestore.priors.hub import named_folder
@@ -48,8 +48,10 @@ class EditPrior(StablePrior):
 
     options: ClassVar[frozenset[str]] = StablePrior.options | {
         "controlnet", "control_scale", "control_weights", "motion_adapter", "checkpoint", "lora", "lora_scale",
+        "offload", "small_weights",
     }  # fmt: skip
     licence: ClassVar[str] = "CreativeML Open RAIL-M (Stable Diffusion 1.5 and its ControlNets)"
+    made_of: ClassVar[MadeOf] = "words"
 
     def __init__(
         self,
@@ -83,6 +85,8 @@ class EditPrior(StablePrior):
         return replace(
             facts,
             window=1 if motion is None else min(TRAINED_FRAMES, longest_window(motion)),
+            usual_size=_usual_size(folder, facts.spatial_factor),
+            usual_fps=TRAINED_RATE,
             conditionings=frozenset({"text", "control"} if controls else {"text"}),
             call_bytes=facts.call_bytes + more,
         )
@@ -169,6 +173,10 @@ class EditPrior(StablePrior):
     def embed(self, texts: Sequence[str]) -> Float[Tensor, "texts tokens width"]:
         """Prompts as the conditioning ``text`` has them, float32 on the CPU. The text encoder is read for each call."""
         return torch.cat(self._embedded(self._folder, self._options, texts))
+
+    def told(self, texts: Sequence[str], picture: Frame | None, seed: int) -> list[dict[str, Tensor]]:
+        """``text`` for each; it sees no picture beside the latents."""
+        return [{"text": text} for text in self.embed(texts)]
 
     @property
     def unet(self) -> UNet2DConditionModel | UNetMotionModel:
@@ -281,6 +289,13 @@ class EditPrior(StablePrior):
             raise PriorError(f"there are {count} control maps and {len(each)} control_weights; give one for each")
         scale = 1.0 if self._edit.control_scale is None else self._edit.control_scale
         return [scale * weight for weight in each]
+
+
+def _usual_size(folder: Path, factor: int) -> tuple[int, int] | None:
+    """(height, width) in pixels for which the UNet's settings say that it is made."""
+    side = read_json(part_folder(folder, "unet") / "config.json").get("sample_size")
+    sides = side if isinstance(side, list) else [side, side]
+    return (factor * sides[0], factor * sides[1]) if all(isinstance(one, int) for one in sides) else None
 
 
 def _lora_scale(options: EditOptions) -> float:

@@ -110,8 +110,8 @@ def refuse_unfit(folder: Path, found: dict[str, Any], kinds: Iterable[str]) -> N
         )
 
 
-def load_text(kind: type[TextNetwork], folder: Path) -> TextNetwork:
-    """A network of transformers from its folder, in float32 (its answer is small, and made once)."""
+def load_text(kind: type[TextNetwork], folder: Path, dtype: torch.dtype = torch.float32) -> TextNetwork:
+    """A network of transformers from its folder; its answer is small, and made once, so that float32 costs little."""
     read_json(folder / "config.json")
     variant = variant_of(folder, TEXT)
     shown = is_progress_bar_enabled()
@@ -120,7 +120,7 @@ def load_text(kind: type[TextNetwork], folder: Path) -> TextNetwork:
         network, found = kind.from_pretrained(
             folder,
             local_files_only=True,
-            dtype=torch.float32,
+            dtype=dtype,
             variant=variant,
             use_safetensors=True,
             output_loading_info=True,

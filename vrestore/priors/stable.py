@@ -18,6 +18,7 @@ from vrestore.prior import Conditioning, PriorFacts
 from vrestore.prior_options import PriorOptions
 from vrestore.priors.autoencoder import Autoencoder, autoencoder_shape, load_autoencoder
 from vrestore.priors.folder import NETWORK, TEXT, licence_of, load_network, part_folder, read_json, weights_of
+from vrestore.priors.frugal import placed
 from vrestore.priors.schedule import Schedule, read_schedule
 from vrestore.priors.text import Embedding, embeddings
 from vrestore.sampling import Ladder
@@ -60,7 +61,7 @@ class StablePrior:
         self._strength = options.strength or self.usual_strength
         parts.vae.network.to(device=device)
         parts.vae.tile(AUTOENCODER_TILE)
-        parts.unet.to(device=device)
+        placed(parts.unet, device, options)
         if parts.controlnet is not None:
             parts.controlnet.to(device=device)
         self._prompts = [prompt.to(device, parts.unet.dtype) for prompt in parts.prompts]

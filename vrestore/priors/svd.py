@@ -5,8 +5,9 @@ of the variance-preserving ladder with the same share of noise, so its Euler ste
 stand at one level. Agrees with that pipeline on small random networks; published weights were not run with this code.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
@@ -16,13 +17,17 @@ from transformers import CLIPVisionModelWithProjection
 
 from vrestore.errors import PriorError
 from vrestore.noise import noise
-from vrestore.prior import Conditioning, PriorFacts
+from vrestore.prior import Conditioning, MadeOf, PriorFacts
+from vrestore.prior_options import PriorOptions, generation_options
 from vrestore.priors.folder import NETWORK, TEXT, load_network, load_text, read_json, weights_of
+from vrestore.priors.frugal import placed
 from vrestore.sampling import Ladder
 from vrestore.shapes import Frame, Frames, Latents, Times, Windows
 
 SEEN = 224
 """Side in pixels of the picture that the image encoder sees."""
+RATE = 7
+"""Frames per second of its clips."""
 IMAGE_LEVEL = 65529
 """Level of the noise that the picture gets, beyond those of any ladder."""
 
@@ -34,13 +39,19 @@ class PicturePrior:
 
     Args:
         facts, device: as of every prior.
-        vae, unet, encoder: the networks.
+        vae, unet, encoder: the networks; the UNet where it shall lie.
         noises: least and greatest deviation of the noise.
         guidance: scale of the first and of the last frame of a call, in between linear.
         rate: frames per second that the clip shall have, 2 or more.
         motion: how much it shall move, 0 to 255.
         blur: deviation of the noise that the picture gets, 0 or more: more frees the motion.
     """
+
+    options: ClassVar[frozenset[str]] = frozenset(
+        {"guidance_scale", "motion", "picture_noise", "rate", "offload", "small_weights"}
+    )
+    made_of: ClassVar[MadeOf] = "picture"
+    only_makes: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -52,17 +63,17 @@ class PicturePrior:
         device: torch.device,
         *,
         guidance: tuple[float, float] = (1.0, 3.0),
-        rate: int = 7,
+        rate: int = RATE,
         motion: int = 127,
         blur: float = 0.02,
     ) -> None:
         self.facts, self.device = facts, device
-        self._vae, self._unet, self._encoder = vae.to(device), unet.to(device), encoder.to(device)
+        self._vae, self._unet, self._encoder = vae.to(device), unet, encoder.to(device)
         self._noises, self._guidance = noises, guidance
         self._labels, self._blur = (rate - 1, motion, blur), blur
 
     @classmethod
-    def facts_of(cls, folder: Path) -> PriorFacts:
+    def facts_of(cls, folder: Path, options: PriorOptions | None = None) -> PriorFacts:
         """From the settings in a folder, without its weights. PriorError for a part that is missing."""
         vae, unet = (read_json(folder / part / "config.json") for part in ("vae", "unet"))
         factor = 2 ** (len(vae["block_out_channels"]) - 1)
@@ -79,20 +90,22 @@ class PicturePrior:
             call_bytes=93_000,  # not measured: as the UNet of SD 1.5, see control_tile.py
             frame_bytes=272_000,
             usual_steps=25,
+            usual_fps=RATE,
         )
 
     @classmethod
-    def weights_of(cls, folder: Path) -> list[Path]:
+    def weights_of(cls, folder: Path, options: PriorOptions | None = None) -> list[Path]:
         """The files of weights that are read. PriorError for a part that is missing."""
         networks = [path for part in ("vae", "unet") for path in weights_of(folder / part, NETWORK)]
         return [*networks, *weights_of(folder / "image_encoder", TEXT)]
 
     @classmethod
     def from_pretrained(
-        cls, folder: Path, device: torch.device, dtype: torch.dtype, *, blur: float = 0.02
+        cls, folder: Path, device: torch.device, dtype: torch.dtype, options: PriorOptions | None = None
     ) -> "PicturePrior":
         """Load a folder; PriorError if a part is not there or does not fit. Never downloads."""
         schedule = read_json(folder / "scheduler" / "scheduler_config.json")
+        told = generation_options(options or PriorOptions())
         wanted = {"prediction_type": "v_prediction", "use_karras_sigmas": True, "timestep_type": "continuous"}
         for name, value in wanted.items():
             if schedule.get(name) != value:
@@ -102,11 +115,14 @@ class PicturePrior:
         return cls(
             cls.facts_of(folder),
             load_network(AutoencoderKLTemporalDecoder, folder / "vae", torch.float32),
-            load_network(UNetSpatioTemporalConditionModel, folder / "unet", dtype),
+            placed(load_network(UNetSpatioTemporalConditionModel, folder / "unet", dtype), device, options),
             load_text(CLIPVisionModelWithProjection, folder / "image_encoder"),
             (float(schedule["sigma_min"]), float(schedule["sigma_max"])),
             device,
-            blur=blur,
+            guidance=(1.0, told.guidance_scale or 3.0),
+            rate=max(2, told.rate or RATE),
+            motion=127 if told.motion is None else told.motion,
+            blur=0.02 if told.picture_noise is None else told.picture_noise,
         )
 
     def ladder(self, steps: int) -> Ladder:
@@ -146,6 +162,12 @@ class PicturePrior:
             image = self._encoder((small - mean) / deviation).image_embeds
             latents = self._vae.encode(plain + self._blur * grain).latent_dist.mode()
         return {"image": image, "image_latents": latents[0]}
+
+    def told(self, texts: Sequence[str], picture: Frame | None, seed: int) -> list[dict[str, Tensor]]:
+        """What the picture gives, whatever the texts. PriorError without one."""
+        if picture is None:
+            raise PriorError(f"the prior {self.facts.name} sets a picture in motion; give it one")
+        return [self.seen(picture, seed)] * len(texts)
 
     def conditions(self, frames: Iterable[Frame]) -> Iterator[dict[str, Tensor]]:
         """Of each frame itself and its latent; the first one is the picture of all."""

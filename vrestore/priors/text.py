@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer, T5TokenizerFast
 
 from vrestore.errors import ConfigError, PriorError
 from vrestore.priors.folder import ADVICE, load_text, part_folder
@@ -26,6 +26,16 @@ def load_tokenizer(folder: Path) -> CLIPTokenizer:
         raise PriorError(f"the prior lacks {folder / 'vocab.json'} and merges.txt; {ADVICE}")
     try:
         return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # whatever a damaged file makes of the library that reads it
+        raise PriorError(f"no usable tokenizer in {folder}: {str(error).splitlines()[0]}; {ADVICE}") from error
+
+
+def load_t5_tokenizer(folder: Path) -> T5TokenizerFast:
+    """The tokenizer of a T5 text encoder in a folder. Never downloads; PriorError if it is not there or damaged."""
+    if not (folder / "tokenizer.json").is_file():
+        raise PriorError(f"the prior lacks {folder / 'tokenizer.json'}; {ADVICE}")
+    try:
+        return T5TokenizerFast.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # whatever a damaged file makes of the library that reads it
         raise PriorError(f"no usable tokenizer in {folder}: {str(error).splitlines()[0]}; {ADVICE}") from error
 

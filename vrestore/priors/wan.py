@@ -6,23 +6,30 @@ picture is a frame at level 0. The autoencoder makes one latent of the first fra
 has 4 k + 1 frames. Agrees with that pipeline on small random networks; published weights were not run with this code.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanTransformer3DModel
 from diffusers.models.autoencoders.autoencoder_kl_wan import patchify, unpatchify
 from jaxtyping import Float
 from torch import Tensor
+from transformers import UMT5EncoderModel
 
 from vrestore.errors import PriorError
 from vrestore.guidance import classifier_free
-from vrestore.prior import Conditioning, PriorFacts
-from vrestore.priors.folder import NETWORK, load_network, read_json, weights_of
+from vrestore.prior import Conditioning, MadeOf, PriorFacts
+from vrestore.prior_options import PriorOptions
+from vrestore.priors.folder import NETWORK, TEXT, load_network, load_text, read_json, weights_of
+from vrestore.priors.frugal import placed
+from vrestore.priors.text import load_t5_tokenizer
 from vrestore.sampling import Ladder
 from vrestore.shapes import Frame, Frames, Latent, Times, Windows
 
+TOKENS = 512
+"""Of a prompt; what is beyond is left out."""
+GUIDANCE = 5.0
 Few = Float[Tensor, "few channels h w"]
 """Latents of a clip; there are fewer of them than frames."""
 
@@ -34,10 +41,18 @@ class WanPrior:
 
     Args:
         facts, device: as of every prior.
-        vae, transformer: the networks.
+        vae, transformer: the networks; the latter where it shall lie.
+        folder: where the text encoder lies, which is read when it is asked.
         shift: of the flow's times.
         guidance: scale, 1 or more.
+        texts: the prompt of what has no text of its own, and what guidance leads away from.
     """
+
+    options: ClassVar[frozenset[str]] = frozenset(
+        {"prompt", "negative_prompt", "guidance_scale", "offload", "small_weights"}
+    )
+    made_of: ClassVar[MadeOf] = "words"
+    only_makes: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -45,21 +60,25 @@ class WanPrior:
         vae: AutoencoderKLWan,
         transformer: WanTransformer3DModel,
         device: torch.device,
+        folder: Path,
         *,
         shift: float = 5.0,
-        guidance: float = 5.0,
+        guidance: float = GUIDANCE,
+        texts: tuple[str, str] = ("", ""),
     ) -> None:
         self.facts, self.device = facts, device
-        self._vae, self._transformer = vae.to(device), transformer.to(device)
+        self._folder, self._texts = folder, texts
+        self._vae, self._transformer = vae.to(device), transformer
         self._shift, self._guidance = shift, guidance
         mean, deviation = (torch.tensor(vae.config[name]) for name in ("latents_mean", "latents_std"))
         self._mean, self._deviation = (each.view(-1, 1, 1).to(device) for each in (mean, deviation))
 
     @classmethod
-    def facts_of(cls, folder: Path, guidance: float = 5.0) -> PriorFacts:
+    def facts_of(cls, folder: Path, options: PriorOptions | None = None) -> PriorFacts:
         """From the settings in a folder, without its weights. PriorError for a part that is missing."""
         vae, network = (read_json(folder / part / "config.json") for part in ("vae", "transformer"))
         index = read_json(folder / "model_index.json")
+        guided = _guidance(options) > 1
         factor, patch = int(vae.get("scale_factor_spatial", 8)), network.get("patch_size", [1, 2, 2])
         return PriorFacts(
             name="wan",
@@ -70,30 +89,33 @@ class WanPrior:
             spatial_factor=factor,
             temporal_factor=int(vae.get("scale_factor_temporal", 4)),
             size_multiple=factor * int(patch[1]),
-            conditionings=frozenset({"text", "negative_text"} if guidance > 1 else {"text"}),
+            conditionings=frozenset({"text", "negative_text"} if guided else {"text"}),
             call_bytes=200_000,  # not measured
             frame_bytes=600_000,
             usual_steps=50,
         )
 
     @classmethod
-    def weights_of(cls, folder: Path) -> list[Path]:
+    def weights_of(cls, folder: Path, options: PriorOptions | None = None) -> list[Path]:
         """The files of weights that are read. PriorError for a part that is missing."""
-        return [path for part in ("vae", "transformer") for path in weights_of(folder / part, NETWORK)]
+        networks = [path for part in ("vae", "transformer") for path in weights_of(folder / part, NETWORK)]
+        return [*networks, *weights_of(folder / "text_encoder", TEXT)]
 
     @classmethod
     def from_pretrained(
-        cls, folder: Path, device: torch.device, dtype: torch.dtype, *, guidance: float = 5.0
+        cls, folder: Path, device: torch.device, dtype: torch.dtype, options: PriorOptions | None = None
     ) -> "WanPrior":
         """Load a folder; PriorError if a part is not there or does not fit. Never downloads."""
         schedule = read_json(folder / "scheduler" / "scheduler_config.json")
         return cls(
-            cls.facts_of(folder, guidance),
+            cls.facts_of(folder, options),
             load_network(AutoencoderKLWan, folder / "vae", torch.float32),
-            load_network(WanTransformer3DModel, folder / "transformer", dtype),
+            placed(load_network(WanTransformer3DModel, folder / "transformer", dtype), device, options),
             device,
+            folder,
             shift=float(schedule.get("flow_shift", schedule.get("shift", 1.0))),
-            guidance=guidance,
+            guidance=_guidance(options),
+            texts=("", "") if options is None else (options.prompt or "", options.negative_prompt or ""),
         )
 
     def ladder(self, steps: int) -> Ladder:
@@ -133,19 +155,53 @@ class WanPrior:
 
     def decoding(self, latents: Iterable[Latent]) -> Iterator[Frame]:
         """Frames of a video of any length, in [0, 1]: one of the first latent, four of each more."""
+        decode = self.decoder()
+        for latent in latents:
+            yield from decode(latent)
+
+    def decoder(self) -> Callable[[Latent], Frames]:
+        """The same, latent by latent; see `vrestore.prior.Streams`."""
         remembered: list[Any] = [None] * self._vae._cached_conv_counts["decoder"]
-        for i, latent in enumerate(latents):
+        first = True
+
+        def frames_of(latent: Latent) -> Frames:
+            nonlocal first
             z = (latent.to(self.device) * self._deviation + self._mean)[None, :, None]
             with torch.inference_mode():
                 clip = self._vae.decoder(
-                    self._vae.post_quant_conv(z), feat_cache=remembered, feat_idx=[0], first_chunk=i == 0
+                    self._vae.post_quant_conv(z), feat_cache=remembered, feat_idx=[0], first_chunk=first
                 )
                 if self._vae.config.patch_size is not None:
                     clip = unpatchify(clip, patch_size=self._vae.config.patch_size)
-            yield from (clip[0].clamp(-1, 1) / 2 + 0.5).unbind(1)
+            first = False
+            return clip[0].transpose(0, 1).clamp(-1, 1) / 2 + 0.5
+
+        return frames_of
+
+    def embed(self, texts: Sequence[str]) -> Float[Tensor, "texts tokens width"]:
+        """Prompts as the conditioning ``text`` has them: zero beyond their end. The encoder is read for each call."""
+        tokenizer = load_t5_tokenizer(self._folder / "tokenizer")
+        encoder = load_text(UMT5EncoderModel, self._folder / "text_encoder", self._transformer.dtype)
+        found = []
+        for text in texts:
+            told = tokenizer(
+                " ".join(text.split()), padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt"
+            )
+            mask = told.attention_mask
+            with torch.inference_mode():
+                hidden = encoder(told.input_ids, mask)[0][0].float()
+            found.append(hidden * mask[0, :, None])
+        return torch.stack(found)
+
+    def told(self, texts: Sequence[str], picture: Frame | None, seed: int) -> list[dict[str, Tensor]]:
+        """``text`` for each, and ``negative_text`` where guidance leads away from it."""
+        *found, away = self.embed([*texts, self._texts[1]]).unbind(0)
+        more = {"negative_text": away} if self._guidance > 1 else {}
+        return [{"text": text, **more} for text in found]
 
     def conditions(self, frames: Iterable[Frame]) -> Iterator[dict[str, Tensor]]:
-        """Of every latent its first frame and itself; the texts come from elsewhere."""
+        """Of every latent its first frame, itself, and the texts of the options."""
+        (texts,) = self.told([self._texts[0]], None, 0)
         kept: list[Frame] = []
 
         def read() -> Iterator[Frame]:
@@ -154,7 +210,7 @@ class WanPrior:
                 yield kept[-1]
 
         for latent in self.encoding(read()):
-            yield {"degraded": kept[0], "degraded_latents": latent}
+            yield {"degraded": kept[0], "degraded_latents": latent, **texts}
             kept.clear()
 
     def surroundings(
@@ -189,3 +245,7 @@ class WanPrior:
         t = times.to(z)[:, :, None, None, None]
         clean: Windows = z - t * speed.transpose(1, 2)
         return clean
+
+
+def _guidance(options: PriorOptions | None) -> float:
+    return GUIDANCE if options is None or options.guidance_scale is None else options.guidance_scale
