@@ -129,7 +129,7 @@ def prepare(task: Makes, output: Path | None, options: MakeOptions) -> Errand:
     video = None if given.video is None else probe(given.video, options.formats.rate(fps=False))
     fps = rate_of(config.fps) if config.fps else video.fps if video else Fraction(prior.facts.usual_fps)
     if "rate" in prior.takes:
-        prior = replace(prior, options=replace(prior.options, rate=round(fps)))
+        prior = replace(prior, options=replace(generation_options(prior.options), rate=round(fps)))
     prior = _that_fits(prior, device)
     facts, steps = prior.facts, config.steps or prior.facts.usual_steps
     prompts = _prompts(task, prior, fps, given)

@@ -107,6 +107,23 @@ def test_wan_is_its_pipeline(flow):
     torch.testing.assert_close(flow.decode(found, {}), video, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("prior", [PicturePrior, WanPrior])
+def test_weights_may_lie_elsewhere_or_be_stored_small(tiny_svd, tiny_wan, prior):
+    folder = tiny_svd if prior is PicturePrior else tiny_wan
+    plain, away, small = (
+        prior.from_pretrained(folder, CPU, torch.float32, GenerationOptions(**more))
+        for more in ({}, {"offload": True}, {"small_weights": True})
+    )
+    told = plain.told([""], torch.zeros(3, 64, 64), 0)[0]
+    conditioning = {name: value.expand(1, 2, *value.shape) for name, value in told.items()}
+    z = torch.randn(1, 2, plain.facts.latent_channels, *(64 // plain.facts.spatial_factor,) * 2)
+    times = torch.full((1, 2), 0.5)
+    expected, found, close = (each.predict(z, times, conditioning) for each in (plain, away, small))
+    assert torch.equal(found, expected)
+    assert not torch.equal(close, expected)
+    assert (close - expected).abs().mean() < 0.1 * expected.abs().mean()
+
+
 def test_a_given_picture_of_wan_is_a_frame_at_level_zero(flow):
     """As in the pipeline of Wan 2.2 TI2V from a picture: the first latent stays, and its tokens have the time 0."""
     from diffusers import WanImageToVideoPipeline

@@ -143,6 +143,14 @@ def test_noise_can_be_alike(usual):
     assert not torch.equal(made(**usual, frames=2, noise="shared"), made(**usual, frames=2)), "and is started from"
 
 
+def test_weights_may_lie_elsewhere_or_be_stored_small(usual):
+    plain = made(**usual, frames=2)
+    assert torch.equal(made(**usual, frames=2, offload=True), plain)
+    small = made(**usual, frames=2, small_weights=True)
+    assert not torch.equal(small, plain)
+    assert (small - plain).abs().mean() < 0.1
+
+
 def test_without_a_length_it_is_a_window(usual):
     planned = plan_making(Generation(**usual), "out.mp4")
     assert (planned.frames, planned.latents, planned.fps, planned.window) == (8, 8, "8", 8)

@@ -164,8 +164,8 @@ def _found(name: str, options: PriorOptions) -> PriorSource:
     if not edits and family.startswith("StableDiffusion") and "controlnet" in content and _sees_source(folder):
         family = STABLE_VSR  # its authors' pipeline has gone by several names; the UNet tells
     module, _, attribute = ((EDITING.get(family) if edits else None) or FAMILIES[family]).partition(":")
-    adapter = _fit(name, getattr(import_module(module), attribute or family), options)
-    return PriorSource(folder, adapter, _with_usual(options, content.get("_usual")))
+    kind = _fit(name, getattr(import_module(module), attribute or family), options)
+    return PriorSource(folder, kind, _with_usual(options, content.get("_usual")))
 
 
 def _fit(name: str, adapter: type, options: PriorOptions) -> type:

@@ -294,8 +294,8 @@ class EditPrior(StablePrior):
 def _usual_size(folder: Path, factor: int) -> tuple[int, int] | None:
     """(height, width) in pixels for which the UNet's settings say that it is made."""
     side = read_json(part_folder(folder, "unet") / "config.json").get("sample_size")
-    sides = side if isinstance(side, list) else [side, side]
-    return (factor * sides[0], factor * sides[1]) if all(isinstance(one, int) for one in sides) else None
+    height, width = side if isinstance(side, list) and len(side) == 2 else (side, side)
+    return (factor * height, factor * width) if isinstance(height, int) and isinstance(width, int) else None
 
 
 def _lora_scale(options: EditOptions) -> float:

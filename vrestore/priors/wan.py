@@ -3,7 +3,8 @@
 By the layout of diffusers' ``WanPipeline``; Wan team, "Wan: Open and Advanced Large-Scale Video Generative Models",
 2025. Wan 2.2 TI2V was trained with a time for every token, so its frames may stand at different levels, and a given
 picture is a frame at level 0. The autoencoder makes one latent of the first frame and one of every four more: a clip
-has 4 k + 1 frames. Agrees with that pipeline on small random networks; published weights were not run with this code.
+has 4 k + 1 frames. In a window that begins later, the first latent is one of four frames, too, unlike in training.
+Agrees with that pipeline on small random networks; published weights were not run with this code.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -174,7 +175,8 @@ class WanPrior:
                 if self._vae.config.patch_size is not None:
                     clip = unpatchify(clip, patch_size=self._vae.config.patch_size)
             first = False
-            return clip[0].transpose(0, 1).clamp(-1, 1) / 2 + 0.5
+            frames: Frames = clip[0].transpose(0, 1).clamp(-1, 1) / 2 + 0.5
+            return frames
 
         return frames_of
 
