@@ -176,7 +176,7 @@ def described(errand: Errand) -> MakingPlan:
         prior=errand.prior.facts.name,
         steps=score.plan.levels,
         plan=errand.plan_name,
-        window=score.plan.window,
+        window=min(score.plan.window, score.plan.frames),
         latents=score.plan.frames,
         given=errand.given,
         calls=costs.calls,
