@@ -84,7 +84,7 @@ def size(prior):
 
 
 @pytest.fixture
-def clip(clips, size):
+def clip(prior, clips, size):
     """Frames that move, of four latents."""
     frames = 1 + 3 * prior.facts.temporal_factor
     return torch.from_numpy(clips.scene(frames, size).astype(np.float32) / 255).permute(0, 3, 1, 2).contiguous()
