@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 cv2.setNumThreads(1)
+sys.path.append(str(Path(__file__).parent))  # modules that tests share
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,8 @@ LEVELS = {
     2: "noise sampling guidance flow luma gather exposure propagation prior prior_options conditioning device memory "
     "registration fusion noise_sources",
     3: "executor inversion store checkpoint priors priors.* attention attention_bank attention_layers controls "
-    "controls_learned task zero_shot shutter direction masks spectral synthesis attention_time plans",
+    "controls_learned task zero_shot shutter direction masks spectral synthesis attention_time plans "
+    "attention_history attention_subject",
     4: "engine engine.* job walk calls depth_walk mapping entries retime extras span tally segments "
     "making making_walk ends errand maker",
     5: "tasks tasks.*",

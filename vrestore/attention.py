@@ -1,4 +1,4 @@
-"""Self-attention beyond the own frame, on the stock modules of diffusers: UNets, also with motion, and ControlNets.
+"""Attention under directives, on the stock modules of diffusers: UNets, also with motion, and ControlNets.
 
 `attending` puts processors into the spatial self-attention of networks; `directed` runs a prior under the directive of
 a step. Without a directive the processors are those that were there before. Frames that a directive wants to be seen
@@ -10,15 +10,20 @@ none depends on who was first.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
+from diffusers import UNetMotionModel
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor
 
 from vrestore.attention_bank import Bank, Entry, fingerprint
+from vrestore.attention_history import behind_history
 from vrestore.attention_layers import Looking, Processor, Recording, Sampled, Switch, Told
+from vrestore.attention_subject import NAME, SeeingSubject, guided
+from vrestore.attention_time import in_time
 from vrestore.errors import PriorError
-from vrestore.plan.attend import Attend, Consistent, CrossWindow
+from vrestore.plan.attend import Attend, CleanHistory, Consistent, CrossWindow, InTime, Subject
 from vrestore.prior import Conditioning
 from vrestore.shapes import Times, Windows
 
@@ -39,6 +44,7 @@ class Attending:
     """Networks whose self-attention can be directed."""
 
     bank: Bank
+    networks: tuple[torch.nn.Module, ...] = ()
     switch: Switch = field(default_factory=Switch)
     """What their layers are told at the moment."""
 
@@ -46,12 +52,12 @@ class Attending:
 def attending(*networks: torch.nn.Module, bank_bytes: int = BANK_BYTES) -> Attending:
     """Put processors into the spatial self-attention of networks that are run together in a prior.
 
-    Temporal attention of motion modules is left alone. Networks may be used without `directed` as before.
+    Networks may be used without `directed` as before.
 
     Raises:
         PriorError: a network has no spatial self-attention of diffusers' ``Transformer2DModel``.
     """
-    handle = Attending(Bank(bank_bytes))
+    handle = Attending(Bank(bank_bytes), networks)
     number = 0
     for network in networks:
         found = [
@@ -80,7 +86,7 @@ def directed(
 
     Args:
         handle: of the networks that ``predict`` runs.
-        attend: a `CrossWindow` or `Consistent`; None: plain.
+        attend: a directive of `vrestore.plan.attend`; None: plain.
         predict: the prior without directives.
         latents: with the frames of context.
         times: what the levels mean to the prior.
@@ -91,6 +97,13 @@ def directed(
     """
     if attend is None:
         return predict(latents, times, conditioning)
+    if isinstance(attend, InTime):
+        with in_time(moving(handle), attend):
+            return predict(latents, times, conditioning)
+    if isinstance(attend, CleanHistory):
+        return behind_history(handle.networks, handle.bank, attend, predict, latents, times, conditioning)
+    if isinstance(attend, Subject):
+        return _seeing_subject(handle, attend, predict, latents, times, conditioning)
     windows, frames = latents.shape[:2]
     size = (int(latents.shape[-2]), int(latents.shape[-1]))
     if isinstance(attend, Consistent):
@@ -98,7 +111,7 @@ def directed(
         with _telling(handle, Sampled(windows, frames, size, attend)):
             return predict(latents, times, conditioning)
     if not isinstance(attend, CrossWindow):
-        raise PriorError(f"The attention directive {attend!r} is not known; give CrossWindow, Consistent or None.")
+        raise PriorError(f"The attention directive {attend!r} is not known; give one of vrestore.plan.attend, or None.")
     _check_frames(attend, max((*attend.alone, *attend.together), default=0) + 1, frames)
     entries = _seen_alone(handle, attend, predict, latents, times, conditioning)
     kept = [place for place in range(frames) if place not in attend.context]
@@ -109,6 +122,31 @@ def directed(
     whole = found.new_zeros(latents.shape)
     whole[:, kept] = found
     return whole
+
+
+def moving(handle: Attending) -> torch.nn.Module:
+    """The network with motion modules, or, where there is none, the first."""
+    return next((network for network in handle.networks if isinstance(network, UNetMotionModel)), handle.networks[0])
+
+
+def _seeing_subject(
+    handle: Attending, attend: Subject, predict: Predict, latents: Windows, times: Times, conditioning: Conditioning
+) -> Windows:
+    """``predict`` where frames see the subject in their neighbours, of latents that are guided before, if they are."""
+    if NAME not in conditioning:
+        raise PriorError(f"The directive {attend!r} needs the conditioning {NAME!r}: where the subject is, (1, h, w).")
+    given = {name: value for name, value in conditioning.items() if name != NAME}
+    windows, frames = latents.shape[:2]
+    size = (int(latents.shape[-2]), int(latents.shape[-1]))
+    masks = (conditioning[NAME][:, :, 0] > 0.5).float()
+    if tuple(masks.shape[2:]) != size:
+        raise PriorError(
+            f"The subject's masks are of {tuple(masks.shape[2:])}, the latents of {size}; they must agree."
+        )
+    if attend.strength:
+        latents = guided(attend, predict, partial(_telling, handle), (latents, times, given), masks)
+    with _telling(handle, SeeingSubject(windows, frames, size, attend, masks=masks)):
+        return predict(latents, times, given)
 
 
 def _frames_of(

@@ -13,7 +13,7 @@ from torch import Tensor
 from vrestore.attention_bank import Entry
 from vrestore.errors import PriorError
 from vrestore.noise import chosen
-from vrestore.plan.attend import Attend, Consistent, CrossWindow
+from vrestore.plan.attend import Consistent, CrossWindow, Within
 
 Heads = Float[Tensor, "rows heads tokens dim"]
 
@@ -27,7 +27,7 @@ class Told:
     """Of a window, without context."""
     size: tuple[int, int]
     """Latent (height, width) of the call."""
-    attend: Attend
+    attend: Within
 
     def takes_part(self, tokens: int) -> bool:
         """Whether a layer with so many tokens a frame does; sides are halved and rounded up."""

@@ -2,6 +2,7 @@
 
 import json
 import resource
+import statistics
 import subprocess
 import sys
 import time
@@ -13,9 +14,10 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "plan"))
 import exact
 
-from vrestore.attention_time import WindowedTime, windowed_in_time
+from vrestore.attention_time import in_time
 from vrestore.noise_sources import Independent, Rescheduled
 from vrestore.plan import BandsPlan, CutsPlan, DiagonalPlan, GridsPlan, HierarchyPlan, WindowsPlan, outline
+from vrestore.plan.attend import WindowedTime
 from vrestore.plan.families import autoregressive, fifo, nuwa_xl
 from vrestore.spectral import SpectralBlend
 from vrestore.synthesis import Sampler
@@ -91,77 +93,100 @@ def tiny_unet():
     ).eval().requires_grad_(False)  # fmt: skip
 
 
-def called(unet, frames: int):
-    z = torch.zeros(1, 4, frames, 16, 16)
-    return unet(z, torch.tensor(300.0), torch.ones(frames, 5, 16)).sample
+def called(unet, frames: int, batch: int = 1):
+    z = torch.zeros(batch, 4, frames, 16, 16)
+    return unet(z, torch.tensor(300.0), torch.ones(batch * frames, 5, 16)).sample
 
 
-def ours(unet, frames: int, size: int = 64, overlap: int = 8) -> None:
-    """One level of a plan in windows, of which the network's attention sees smaller ones."""
-    plan = WindowsPlan(frames, size, overlap, 1)
-    with windowed_in_time(unet, WindowedTime(16, 4)):
+def ours(unet, frames: int, most: int = 136, overlap: int = 8) -> None:
+    """One level of a plan in equal windows of at most so many frames, of which the network's attention sees smaller."""
+    count = max(1, -(-(frames - overlap) // (most - overlap)))
+    plan = WindowsPlan(frames, -(-(frames + (count - 1) * overlap) // count), overlap, 1)
+    with in_time(unet, WindowedTime(16, 4)):
         for steps in plan.ticks():
             for step in steps:
                 called(unet, len(step.frames))
 
 
-def theirs(unet, frames: int) -> None:
-    called(unet, frames)
+def free_noise(unet) -> None:
+    """That of diffusers, switched on."""
+    from types import SimpleNamespace
+
+    from diffusers.pipelines.free_noise_utils import AnimateDiffFreeNoiseMixin
+
+    holder = type("Holder", (AnimateDiffFreeNoiseMixin,), {})()
+    holder.device, holder.dtype = unet.device, unet.dtype
+    holder.unet, holder.motion_adapter = unet, SimpleNamespace(config=SimpleNamespace(motion_max_seq_length=16))
+    holder.enable_free_noise(context_length=16, context_stride=4)
 
 
 @main.command()
 @click.argument("how", type=click.Choice(["ours", "theirs"]))
 @click.argument("frames", type=int)
-def one(how: str, frames: int) -> None:
+@click.option("--repeats", default=1)
+def one(how: str, frames: int, repeats: int) -> None:
     """One level of so many frames: seconds, and what memory grew by. For `freenoise`."""
     unet = tiny_unet()
     if how == "theirs":
-        from types import SimpleNamespace
-
-        from diffusers.pipelines.free_noise_utils import AnimateDiffFreeNoiseMixin
-
-        holder = type("Holder", (AnimateDiffFreeNoiseMixin,), {})()
-        holder.device, holder.dtype = unet.device, unet.dtype
-        holder.unet, holder.motion_adapter = unet, SimpleNamespace(config=SimpleNamespace(motion_max_seq_length=16))
-        holder.enable_free_noise(context_length=16, context_stride=4)
-    called(unet, 16)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.process_time()
-    (ours if how == "ours" else theirs)(unet, frames)
-    seconds = time.process_time() - start
+        free_noise(unet)
+    seconds = []
+    with torch.inference_mode():
+        called(unet, 16)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        for _ in range(repeats):
+            start = time.process_time()
+            (ours if how == "ours" else called)(unet, frames)
+            seconds.append(time.process_time() - start)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    click.echo(json.dumps({"how": how, "frames": frames, "cpu_seconds": round(seconds, 2), "mib": round(grown)}))
+    click.echo(json.dumps({"cpu_seconds": round(statistics.median(seconds), 2), "mib": round(grown)}))
 
 
 @main.command()
 @click.option("--lengths", default="64,128,256,512", show_default=True)
-def freenoise(lengths: str) -> None:
+@click.option("--repeats", default=1, show_default=True, help="Of each; the median is taken.")
+def freenoise(lengths: str, repeats: int) -> None:
     """Against FreeNoise of diffusers on the same small UNetMotionModel, each run in a process of its own."""
     for frames in lengths.split(","):
+        row = {"frames": int(frames)}
         for how in ("ours", "theirs"):
-            done = subprocess.run(
-                [sys.executable, __file__, "one", how, frames], capture_output=True, text=True, check=True
-            )
-            click.echo(done.stdout.strip())
+            command = [sys.executable, __file__, "one", how, frames, "--repeats", str(repeats)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            row |= {f"{how}_{name}": value for name, value in json.loads(done.stdout).items()}
+        click.echo(json.dumps(row | {"time_ratio": round(row["ours_cpu_seconds"] / row["theirs_cpu_seconds"], 2)}))
 
 
 @main.command()
 @click.option("--frames", default=256, show_default=True)
-def attention(frames: int) -> None:
-    """What windows within the network cost over plain windows of a plan, at one level."""
+@click.option("--repeats", default=5, show_default=True, help="In turn; medians are taken, of times and of ratios.")
+def attention(frames: int, repeats: int) -> None:
+    """What windows within the network cost over plain windows, at one level: processor and wall time."""
     unet = tiny_unet()
-    called(unet, 16)
-    for name, run in (
-        ("plain, no overlap", lambda: [called(unet, 16) for _ in range(frames // 16)]),
-        ("plain, overlap 8", lambda: [called(unet, 16) for _ in range(frames // 8 - 1)]),
-        ("within the network, calls of 64, overlap 8", lambda: ours(unet, frames)),
-    ):
-        times = []
-        for _ in range(3):
-            start = time.process_time()
-            run()
-            times.append(time.process_time() - start)
-        click.echo(json.dumps({"windows": name, "cpu_seconds": round(min(times), 2)}))
+
+    def within(calls: int) -> None:
+        with in_time(unet, WindowedTime(16, 4)):
+            for _ in range(calls):
+                called(unet, frames // calls)
+
+    ways = {
+        "plain windows of 16, touching": lambda: [called(unet, 16) for _ in range(frames // 16)],
+        "plain windows of 16, overlap 8": lambda: [called(unet, 16) for _ in range(frames // 8 - 1)],
+        "FreeNoise within the network, calls that touch": lambda: within(max(1, frames // 128)),
+        "the same, calls that overlap by 8": lambda: ours(unet, frames),
+    }
+    times: dict = {name: [] for name in ways}
+    with torch.inference_mode():
+        called(unet, 16)
+        for _ in range(repeats):
+            for name, run in ways.items():
+                wall, cpu = time.perf_counter(), time.process_time()
+                run()
+                times[name].append((time.process_time() - cpu, time.perf_counter() - wall))
+    first = next(iter(times.values()))
+    for name, found in times.items():
+        cpu, wall = (statistics.median(each) for each in zip(*found, strict=True))
+        ratio = statistics.median(own[0] / plain[0] for own, plain in zip(found, first, strict=True))
+        row = {"cpu_seconds": round(cpu, 3), "seconds": round(wall, 3), "over_touching": round(ratio, 3)}
+        click.echo(json.dumps({"windows": name} | row))
 
 
 @main.command()

@@ -5,7 +5,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vrestore.errors import PlanError
-from vrestore.plan import ConsistentPlan, CrossedPlan, WindowsPlan, split, validate
+from vrestore.plan import (
+    ConsistentPlan,
+    CrossedPlan,
+    DirectedPlan,
+    SpectralTime,
+    WindowedTime,
+    WindowsPlan,
+    split,
+    validate,
+)
 
 few = settings(max_examples=60, deadline=None)
 
@@ -84,6 +93,18 @@ def test_consistent_windows_name_their_frames_and_level(arguments):
             assert (step.attend.share, step.attend.seed) == (0.25, 3)
 
 
+@pytest.mark.parametrize("turn", [0, 2, 4])
+def test_directives_turn_at_a_level(turn):
+    """FreeLong: two bands at the noisier levels, windows at the others."""
+    windows = WindowsPlan(70, 32, 8, 4)
+    plan = DirectedPlan(windows, SpectralTime(), WindowedTime(), turn)
+    validate(plan)
+    assert (plan.calls, plan.live_bound, plan.window) == (windows.calls, windows.live_bound, 32)
+    for steps in plan.ticks():
+        for step in steps:
+            assert step.attend == (SpectralTime() if step.level[0] > turn else WindowedTime())
+
+
 def test_no_more_is_held_than_the_levels_of_the_anchor():
     for frames in (100, 1000):
         windows = WindowsPlan(frames, 16, 4, 10)
@@ -105,3 +126,5 @@ def test_what_cannot_be_is_refused():
         CrossedPlan(windows, downsampling=0)
     with pytest.raises(PlanError, match="share of 2"):
         ConsistentPlan(windows, share=2.0)
+    with pytest.raises(PlanError, match="change at level 3; use 0 to 2"):
+        DirectedPlan(windows, WindowedTime(), turn=3)

@@ -23,7 +23,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from vrestore.errors import ConfigError, PriorError
 from vrestore.noise import noise
-from vrestore.plan.attend import CrossWindow
+from vrestore.plan.attend import CleanHistory, CrossWindow, Subject, WindowedTime
 from vrestore.prior_options import EditOptions, PriorOptions
 from vrestore.priors import find_prior
 from vrestore.priors.control_tile import ControlTilePrior
@@ -325,6 +325,28 @@ def test_what_does_not_fit_is_refused(tiny_control, tiny_motion, tmp_path, optio
     options = {k: v.format(**places) if isinstance(v, str) else v for k, v in options.items() if k != "prior"}
     with pytest.raises(error, match=text):
         assert load(tiny_control, **options).facts is None
+
+
+def test_directives_to_layers_of_time(tiny_animated):
+    """More frames than there are positions for, in windows; clean history that is seen once; the subject."""
+    prior = load(tiny_animated, negative_prompt=AWAY)
+    z, times = torch.randn(1, 9, 4, 4, 6), torch.full((1, 9), 501.0)
+    given = {"text": torch.randn(1, 9, 12, 16), "control": torch.rand(1, 9, 3, 32, 48)}
+    found = prior.predict(z, times, given, WindowedTime(8, 4))
+    assert torch.isfinite(found).all()
+    short = {name: value[:, :6] for name, value in given.items()}
+    plain = prior.predict(z[:, :6], times[:, :6], short)
+    assert torch.equal(prior.predict(z[:, :6], times[:, :6], short, WindowedTime(8, 4)), plain)
+    behind = prior.predict(z[:, :6], times[:, :6], short, CleanHistory((0, 1)))
+    assert not behind[:, :2].any()
+    assert not torch.allclose(behind[:, 2:], plain[:, 2:], atol=1e-3)
+    told = prior.seeing_subject()
+    assert told.facts.conditionings == prior.facts.conditionings | {"subject"}
+    short["subject"] = torch.ones(1, 6, 1, 4, 6)
+    rising = times[:, :6] + torch.arange(6)
+    seen = told.predict(z[:, :6], rising, short, Subject(downsampling=1))
+    led = told.predict(z[:, :6], rising, short, Subject(strength=1.0, downsampling=1))
+    assert not torch.equal(led[:, 1:], seen[:, 1:])
 
 
 def test_what_cannot_be_predicted_is_refused(tiny_animated, tiny_control):

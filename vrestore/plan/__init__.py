@@ -1,9 +1,9 @@
 """Plans: which frames a prior sees together, at which levels, and in which order. numpy only."""
 
-from vrestore.plan.attend import Consistent, CrossWindow
+from vrestore.plan.attend import CleanHistory, Consistent, CrossWindow, SpectralTime, Subject, WindowedTime
 from vrestore.plan.bands import BandsPlan
 from vrestore.plan.cover import Cover
-from vrestore.plan.crossed import ConsistentPlan, CrossedPlan
+from vrestore.plan.crossed import ConsistentPlan, CrossedPlan, DirectedPlan
 from vrestore.plan.diagonal import DiagonalPlan
 from vrestore.plan.hierarchy import HierarchyPlan
 from vrestore.plan.keyframes import KeyframesPlan
@@ -18,6 +18,7 @@ from vrestore.plan.windows import WindowsPlan
 
 __all__ = [
     "BandsPlan",
+    "CleanHistory",
     "Consistent",
     "ConsistentPlan",
     "Cover",
@@ -25,6 +26,7 @@ __all__ = [
     "CrossedPlan",
     "CutsPlan",
     "DiagonalPlan",
+    "DirectedPlan",
     "GridsPlan",
     "HierarchyPlan",
     "KeyframesPlan",
@@ -36,8 +38,11 @@ __all__ = [
     "Plan",
     "RefinementPlan",
     "SnippetsPlan",
+    "SpectralTime",
     "Step",
+    "Subject",
     "Tile",
+    "WindowedTime",
     "WindowsPlan",
     "is_call",
     "outline",

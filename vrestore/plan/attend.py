@@ -71,7 +71,120 @@ class Consistent:
         _check_downsampling(self.downsampling)
 
 
-Attend = CrossWindow | Consistent
+@dataclass(frozen=True)
+class WindowedTime:
+    """In layers of time ``window`` frames attend to one another; windows begin ``stride`` frames apart and are fused.
+
+    FreeNoise (Qiu et al., ICLR 2024), section 3.3, so that a call may have more frames than a motion module was trained
+    on: places are those within a window. What the windows say of a frame is weighed by a pyramid. The last window is
+    shifted back to end with the last frame, and the shares of every frame add up to one, at the tail as elsewhere.
+
+    Raises:
+        PlanError: a stride below 1 or beyond the window.
+    """
+
+    window: int = 16
+    stride: int = 4
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.stride <= self.window:
+            raise PlanError(
+                f"Windows of {self.window} frames cannot begin {self.stride} apart; use 1 to {self.window}."
+            )
+
+
+@dataclass(frozen=True)
+class SpectralTime:
+    """In layers of time the slow part of what all frames of the call say, and the fast part of what near ones say.
+
+    SpectralBlend of FreeLong (Lu et al., NeurIPS 2024, its low-pass equation 6): attention among all frames and
+    attention among near ones, blended by frequency over time and picture. Near are, instead of a band around each
+    frame, the fused windows of `WindowedTime`, so that no place is beyond those that a motion module knows; among all
+    frames the places are spread evenly over the known ones where the call is longer. FreeLong's paper has it in the
+    first half of the steps.
+
+    Raises:
+        PlanError: as `WindowedTime`, or a cutoff that is not positive.
+    """
+
+    window: int = 16
+    stride: int = 4
+    cutoff: float = 0.25
+    """In time, as a share of the highest frequency; infinite: all frames speak at every frequency."""
+    space: float = 0.25
+    """The same within the picture."""
+    downsampling: int = 2
+    """In layers where the latents are downsampled at least so many times along a side; 1: in all. Elsewhere only near
+    frames speak, as in FreeLong at the finest size."""
+
+    def __post_init__(self) -> None:
+        WindowedTime(self.window, self.stride)  # raises PlanError
+        if not (self.cutoff > 0 and self.space > 0):
+            raise PlanError(f"The cutoffs of a spectral blend are {self.cutoff} and {self.space}; use positive ones.")
+        _check_downsampling(self.downsampling)
+
+
+@dataclass(frozen=True)
+class CleanHistory:
+    """In layers of time frames attend to clean frames before them as well, and those to one another only.
+
+    What a clean frame gives then depends on clean frames alone, so it is computed once for all steps of a chunk, and
+    kept: the cache of Ca2-VDM (Gao et al., ICML 2025) and ViD-GPT (Gao et al., 2024). That is, to the bit, what
+    computing it in every step gives; without the directive frames attend both ways, so there would be nothing to keep.
+    Motion modules normalise the history by itself, and the others by themselves, for the same reason.
+
+    Raises:
+        PlanError: no context, or not the first frames of the step, in order.
+    """
+
+    context: tuple[int, ...]
+    """Places of the clean frames in the step: 0, 1 and so on. Nothing is predicted for them."""
+
+    def __post_init__(self) -> None:
+        if not self.context or self.context != tuple(range(len(self.context))):
+            raise PlanError(f"The places {self.context} are no clean history; they must be the first ones, from 0 on.")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Every frame attends to itself and to the subject in its neighbours; the subject of noisier frames is held to it.
+
+    Subject-aware cross-frame attention and self-recurrent guidance of Ouroboros-Diffusion (Chen et al., AAAI 2025).
+    Where the subject is in a frame, the conditioning ``subject`` says, (1, h, w) for a latent of h x w: above a half.
+
+    The guidance takes frames from the least noisy to the noisiest. The mean of what layers say at the subject's places
+    is remembered as a moving average, and every frame but those at the least level is moved along the gradient towards
+    what is remembered so far. The memory is of the call's own frames (its clean history first), not of all that the run
+    has seen: so windows do not depend on one another's order, nor on whether a run was resumed.
+
+    Raises:
+        PlanError: fewer than 0 neighbours, a negative strength, a memory outside [0, 1).
+    """
+
+    neighbours: int = 1
+    """Frames of the window to each side whose subject a frame attends to."""
+    strength: float = 0.0
+    """Of the guidance: latents are moved by so many times the gradient of the summed squared difference, averaged over
+    channels and layers. It costs a call and its gradient; 0: none."""
+    memory: float = 0.9
+    """Share of the moving average that is kept when a frame is added."""
+    downsampling: int = 2
+    """As in `CrossWindow`."""
+
+    def __post_init__(self) -> None:
+        if self.neighbours < 0 or not self.strength >= 0 or not 0 <= self.memory < 1:
+            raise PlanError(
+                f"A subject cannot be seen in {self.neighbours} neighbours, with the strength {self.strength} and the "
+                f"memory {self.memory}; use 0 or more, 0 or more, and 0 to less than 1."
+            )
+        _check_downsampling(self.downsampling)
+
+
+Within = CrossWindow | Consistent | Subject
+"""Directives to layers within frames."""
+InTime = WindowedTime | SpectralTime
+"""Directives to layers of time that let a call have more frames than a motion module knows."""
+Attend = Within | InTime | CleanHistory
 
 
 def _check_places(places: tuple[int, ...]) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vrestore.errors import PlanError
-from vrestore.plan.attend import Consistent, CrossWindow
+from vrestore.plan.attend import Consistent, CrossWindow, InTime, Subject
 from vrestore.plan.steps import Step
 from vrestore.plan.windows import WindowsPlan
 
@@ -168,6 +168,50 @@ class CrossedPlan(Directed):
         if not self.previous or first == 0:
             return None
         return cover.start(-(-first // cover.stride) - 1) + cover.length - 1
+
+
+@dataclass(frozen=True)
+class DirectedPlan(Directed):
+    """Windows whose calls all have one directive, or one at the noisier levels and another at the others.
+
+    So runs FreeNoise, with calls of many frames and `WindowedTime`, and FreeLong, with `SpectralTime` in the first half
+    of the levels and `WindowedTime` in the others.
+
+    Args:
+        windows: where the windows lie, their levels, order and tiles.
+        attend: the directive.
+        later: that of the levels up to ``turn``; None: they have none.
+        turn: 0: all levels have the first one.
+
+    Raises:
+        PlanError: a turn outside the levels.
+    """
+
+    windows: WindowsPlan
+    attend: InTime | Subject
+    later: InTime | Subject | None = None
+    turn: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.turn <= self.windows.levels:
+            raise PlanError(f"The directive cannot change at level {self.turn}; use 0 to {self.windows.levels}.")
+
+    @property
+    def window(self) -> int:
+        """Frames of a window."""
+        return self.windows.window
+
+    @property
+    def live_bound(self) -> int:
+        """That of the windows."""
+        return self.windows.live_bound
+
+    def ticks(self) -> Iterator[tuple[Step, ...]]:
+        """Those of the windows."""
+        for steps in self.windows.ticks():
+            yield tuple(
+                replace(step, attend=self.attend if step.level[0] > self.turn else self.later) for step in steps
+            )
 
 
 @dataclass(frozen=True)

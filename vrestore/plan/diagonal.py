@@ -8,12 +8,13 @@ end, as in PA-VDM.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from vrestore.errors import PlanError
+from vrestore.plan.attend import CleanHistory
 from vrestore.plan.descending import Descending, shown
 from vrestore.plan.steps import Step, Tile
 
@@ -33,10 +34,13 @@ class DiagonalPlan(Descending):
         part: frames of a call, where the diagonal is cut into parts. Of each the later half moves, the earlier half,
             which is less noisy, is context: the lookahead of FIFO-Diffusion. It takes the place of ``history``.
         prefix: frames at the start that are given, as in the continuation of a video.
+        keeps: whether what the history gives in layers of time is computed once and kept; see `CleanHistory`. It must
+            be clean in every step, so there are neither parts nor held frames.
         tiles: parts of the latent picture; ``None``: the whole picture in one call.
 
     Raises:
-        PlanError: an argument outside its range, or ``part`` with ``history`` or ``held``.
+        PlanError: an argument outside its range, ``part`` with ``history`` or ``held``, or ``keeps`` without a history
+            that is clean.
     """
 
     frames: int
@@ -47,6 +51,7 @@ class DiagonalPlan(Descending):
     held: int = 0
     part: int | None = None
     prefix: int = 0
+    keeps: bool = False
     tiles: tuple[Tile, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -65,6 +70,11 @@ class DiagonalPlan(Descending):
                 raise PlanError(f"A diagonal cannot have the {name} {getattr(self, name)}; use {allowed}.")
         if self.part is not None and (self.history or self.held):
             raise PlanError("A diagonal in parts sees no other history than each part's first half; use 0 for both.")
+        if self.keeps and (not self.history or self.held):
+            raise PlanError(
+                f"A history of {self.history} frames held at level {self.held} cannot be kept: what noisy frames give "
+                "changes from step to step; use a history of at least 1, held at 0."
+            )
 
     @cached_property
     def chunks(self) -> int:
@@ -121,7 +131,9 @@ class DiagonalPlan(Descending):
     def _cut(self, frames: np.ndarray, before: np.ndarray, after: np.ndarray) -> Iterator[Step]:
         moves = before != after
         if self.part is None:
-            yield from self._tiled(frames, before, after, moves.astype(float))
+            past = int(moves.argmax()) if self.keeps else 0
+            attend = CleanHistory(tuple(range(past))) if past else None
+            yield from (replace(s, attend=attend) for s in self._tiled(frames, before, after, moves.astype(float)))
             return
         half, start = max(1, self.part // 2), int(np.flatnonzero(moves)[0])
         for end in range(len(frames), start, -half):

@@ -29,6 +29,11 @@ def autoregressive(frames: int, levels: int, chunk: int, history: int, held: int
     return DiagonalPlan(frames, levels, chunk, levels, history, held)
 
 
+def ca2_vdm(frames: int, levels: int, chunk: int = 8, history: int = 25) -> DiagonalPlan:
+    """Ca2-VDM (Gao et al., ICML 2025): chunks behind clean frames whose keys and values are computed once."""
+    return DiagonalPlan(frames, levels, chunk, levels, history, keeps=True)
+
+
 def nuwa_xl(frames: int, window: int, levels: int) -> HierarchyPlan:
     """NUWA-XL (Yin et al., ACL 2023): every window reaches from one key to the next, all of a depth in parallel."""
     return HierarchyPlan(frames, window, levels, overlap=1, ratio=window - 1)

@@ -10,6 +10,7 @@ import copy
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,6 +23,7 @@ from transformers import CLIPTextModel
 from vrestore.attention import attending, directed
 from vrestore.errors import PriorError
 from vrestore.guidance import classifier_free
+from vrestore.plan.attend import InTime
 from vrestore.prior import Conditioning, MadeOf, PriorFacts
 from vrestore.prior_options import EditOptions, PriorOptions, edit_options
 from vrestore.priors.animated import TRAINED_FRAMES, TRAINED_RATE, FrameTimes, animate, longest_window, motion_settings
@@ -212,14 +214,21 @@ class EditPrior(StablePrior):
     def predict(self, latents: Windows, times: Times, conditioning: Conditioning, attend: object = None) -> Windows:
         """Clean latents, float32. PriorError for a directive that is not known, or too long a window."""
         given = {name: value.to(self.device) for name, value in conditioning.items()}
+        here = partial(self._undirected, any_length=isinstance(attend, InTime))
         with torch.inference_mode():
-            return directed(
-                self._attending, attend, self._undirected, latents.to(self.device), times.to(self.device), given
-            )
+            return directed(self._attending, attend, here, latents.to(self.device), times.to(self.device), given)
 
-    def _undirected(self, latents: Windows, times: Times, conditioning: Conditioning) -> Windows:
+    def seeing_subject(self) -> "EditPrior":
+        """The same networks, told by the conditioning ``subject`` where it is, as the directive `Subject` needs."""
+        other = copy.copy(self)
+        other.facts = replace(self.facts, conditionings=self.facts.conditionings | {"subject"})
+        return other
+
+    def _undirected(
+        self, latents: Windows, times: Times, conditioning: Conditioning, *, any_length: bool = False
+    ) -> Windows:
         count = latents.shape[1]
-        if self._times is not None and count > self._longest:
+        if self._times is not None and count > self._longest and not any_length:
             raise PriorError(
                 f"the motion modules of {self.facts.name} have positions for {self._longest} frames, not for {count}; "
                 f"give a window of at most {self._longest}, best {self.facts.window}"
