@@ -18,7 +18,7 @@ from vrestore.device import _left_by_groups, free_bytes
 from vrestore.errors import NotEnoughMemoryError, VRestoreError
 from vrestore.memory import CALL_BUDGET, FREE_SHARE, MemoryPlan, Needs, is_out_of_memory, plan_memory, smaller
 from vrestore.prior import PriorFacts
-from vrestore.priors import FAMILIES
+from vrestore.priors import FAMILIES, find_prior
 from vrestore.priors.embedded import EmbeddedPrior
 from vrestore.report import RunOptions
 from vrestore.sampling import bridge_ladder
@@ -352,7 +352,7 @@ def test_a_batch_that_does_not_fit_is_halved_where_it_stands(head, clips, tmp_pa
     film = clips.write(tmp_path / "small.mkv", clips.scene(FRAMES, (32, 48)))
     task = head(steps=8, window=3, overlap=1)
     planned = job.prepare(task, film, None, RunOptions())
-    prior = engine.find_prior(task.config.prior).load(planned.device, planned.dtype)
+    prior = find_prior(task.config.prior).load(planned.device, planned.dtype)
     results = []
     for batch in (1, 4):
         memory.limit = 1 << 60 if batch == 1 else 2 * 4 * 6

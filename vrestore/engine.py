@@ -17,7 +17,6 @@ from vrestore.mapping import Maps
 from vrestore.memory import MemoryPlan
 from vrestore.plan import SnippetsPlan
 from vrestore.prior import Prior
-from vrestore.priors import find_prior as find_prior
 from vrestore.priors.guided import guided, unguided
 from vrestore.report import RunOptions, RunResult
 from vrestore.retime import Part
