@@ -2,8 +2,8 @@
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -18,12 +18,13 @@ from vrestore.errors import ConfigError, NotEnoughMemoryError, PriorError, Unsup
 from vrestore.extras import Output, choose_extras
 from vrestore.mapping import Maps
 from vrestore.memory import FREE_SHARE, SMALLEST_TILE, MemoryPlan, Needs, is_out_of_memory, plan_memory, smaller
-from vrestore.padding import padded_size
+from vrestore.needs import needs_of, steps_of
 from vrestore.plan import KeyframesPlan, Plan, Tile, WindowsPlan
 from vrestore.prior import PriorFacts
 from vrestore.priors import PriorSource, prior_of
 from vrestore.report import JobPlan, RunOptions
 from vrestore.retime import Part, drafted, plain_parts, retimed_info, retimed_parts
+from vrestore.settings import values_of
 from vrestore.span import frame_span
 from vrestore.task import Edits, Measures, Retimes, Task, TaskConfig
 from vrestore.timeline import Slot, Timeline
@@ -35,9 +36,6 @@ from vrestore.video.y4m import is_pipe, local_input
 
 log = logging.getLogger(__name__)
 
-CODEC_BYTES = {"ffv1": 100, "libx264": 200}
-"""What an encoder holds, in bytes per output pixel: measured 83 (FFV1), 230 and less (H.264); others 300 to 580."""
-OTHER_CODEC_BYTES = 500
 MEASURED, MEASURED_FRAMES = 3, 5
 """Windows, and frames of each, that a head may measure its input on."""
 
@@ -68,6 +66,8 @@ class Job:
     """Number of the first shot, for a head that speaks of shots."""
     timeline: Timeline | None = None
     """Of a head that makes other times than its source has."""
+    measured: Mapping[str, Any] = field(default_factory=dict)
+    """Settings that the head has found in its input."""
 
     @property
     def facts(self) -> PriorFacts:
@@ -178,17 +178,20 @@ def prepare(task: Task, input: Path | str, output: Path | str | None, options: R
             extras = choose_extras(task.beside(*size, prior.facts), shown, target, span, options)
     if wanted and options.shots:
         raise ConfigError(f"shots are given, but {task.name} makes other times and looks for them; leave them out")
+    measured: dict[str, Any] = {}
     if isinstance(task, Measures):
         task = task.measured(_windows(info, span))
         prior = _found(task.config, between=False)
+        asked = values_of(config)
+        measured = {name: value for name, value in values_of(task.config).items() if value != asked[name]}
     timeline, parts = retimed_parts(wanted, info, span) if wanted else (None, plain_parts(info, span, options.shots))
-    needs = _needs(task, info, size, parts, encoding, prior, device)
+    needs = needs_of(task, info, size, parts, encoding, prior, device)
     if "window" in options.held:
         needs = replace(needs, keep_window=True)
     memory = plan_memory(free_bytes(device), needs)
     return Job(
         task, info, target, size, span, parts, encoding, needs, memory, prior, device, dtype, extras,
-        options.first_shot, timeline,
+        options.first_shot, timeline, measured,
     )  # fmt: skip
 
 
@@ -224,73 +227,6 @@ def _found(config: TaskConfig, *, between: bool) -> PriorSource:
     if not between and hasattr(source.adapter, "between"):
         raise PriorError(f"the prior {name!r} makes what is between two frames, and nothing else; name another one")
     return source
-
-
-def _needs(
-    task: Task,
-    info: VideoInfo,
-    size: tuple[int, int],
-    parts: Sequence[Part],
-    encoding: AnyEncoding | None,
-    prior: PriorSource,
-    device: torch.device,
-) -> Needs:
-    config, steps = task.config, steps_of(prior, task.config)
-    # frames of an image prior touch only where they are guided by one another; windows would repeat their overlaps
-    crosses = isinstance(task, Edits) and task.crosses()
-    alone = prior.facts.window == 1 and config.propagation == config.motion_guidance == 0 and not crosses
-    touching = crosses and prior.facts.window == 1 and config.overlap == TaskConfig.overlap  # nothing to fuse
-    height, width = padded_size(size, prior.facts.size_multiple)
-    fixed = sum(path.stat().st_size for path in prior.weights())
-    if encoding is not None and device.type == "cpu":  # elsewhere encoders take of another memory
-        fixed += CODEC_BYTES.get(encoding.codec, OTHER_CODEC_BYTES) * size[0] * size[1]
-    if isinstance(task, Maps):
-        return _needs_of_maps(task, info, parts, prior, steps, fixed, device)
-    between = [KeyframesPlan(part.length, part.keys, steps) for part in parts if part.length and part.keys is not None]
-    return Needs(
-        facts=prior.facts,
-        latent=(height // prior.facts.spatial_factor, width // prior.facts.spatial_factor),
-        source_pixels=info.width * info.height if device.type == "cpu" and not isinstance(task, Edits) else 0,
-        frames=max(part.length for part in parts),
-        steps=steps,
-        window=3 if between else 1 if alone else config.window,
-        overlap=0 if between or alone or touching else config.overlap,
-        tile=config.tile,
-        fixed_bytes=fixed,
-        held_bytes=task.held_bytes(*size, prior.facts) if isinstance(task, Edits) else 0,
-        passes=task.passes() if isinstance(task, Edits) else 1,
-        keep_window=bool(between) or config.window != TaskConfig.window,
-        batches=device.type != "cpu",
-        live=max((plan.live_bound for plan in between), default=None),
-    )
-
-
-def _needs_of_maps(
-    task: Maps, info: VideoInfo, parts: Sequence[Part], prior: PriorSource, steps: int, fixed: int, device: torch.device
-) -> Needs:
-    size, factor = task.seen_size(prior, info.height, info.width), prior.facts.spatial_factor
-    frames = max(part.length for part in parts)
-    plan = task.plan(frames, steps, None, 1)
-    return Needs(
-        facts=prior.facts,
-        latent=(size[0] // factor, size[1] // factor),
-        source_pixels=0,
-        frames=frames,
-        steps=steps,
-        window=plan.window,
-        overlap=0,
-        tile=task.config.tile,
-        fixed_bytes=fixed + task.held_bytes(prior, info.height, info.width),
-        held_bytes=0,
-        keep_window=True,
-        batches=device.type != "cpu",
-        live=plan.live_bound + plan.reach + 1,
-    )
-
-
-def steps_of(prior: PriorSource, config: TaskConfig) -> int:
-    """Sampling steps: those asked for, or those that the prior is made for."""
-    return config.steps or prior.facts.usual_steps
 
 
 def warn_of_memory(job: Job) -> None:

@@ -159,6 +159,8 @@ class RunResult:
     """Files that were made beside the output, by what they show."""
     job: str = ""
     """Hash of what was asked of which input."""
+    measured: dict[str, Any] = field(default_factory=dict)
+    """Settings that were found in the input: to be given by hand where they are to stay."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

@@ -55,4 +55,5 @@ class Tally:
             bytes=output_bytes(job.output) if folder else 0,
             beside={extra.name: str(extra.path) for extra in job.extras},
             job=folder.digest if folder else "",
+            measured=dict(job.measured),
         )

@@ -115,6 +115,7 @@ def test_the_exposure_is_undone(clips, tmp_path, given):
     sharp, blurred = exposed(5)
     source = clips.write(tmp_path / "in.mkv", blurred)
     result = deblur(source, tmp_path / "out.mkv", shutter=given, device="cpu")
+    assert set(result.measured) == ({"shutter"} if given is None else set())
     frames, _ = clips.read(tmp_path / "out.mkv")
     assert result.frames == 5
     assert error(frames, sharp) < 0.45 * error(blurred, sharp)
@@ -123,8 +124,9 @@ def test_the_exposure_is_undone(clips, tmp_path, given):
 def test_what_was_sharp_comes_out_as_it_was(clips, tmp_path):
     sharp, _ = exposed(5, speed=8, fine=0.7)
     source = clips.write(tmp_path / "in.mkv", sharp)
-    deblur(source, tmp_path / "out.mkv", device="cpu")
+    result = deblur(source, tmp_path / "out.mkv", device="cpu")
     assert np.array_equal(clips.read(tmp_path / "out.mkv")[0], sharp)
+    assert result.as_dict()["measured"] == {"shutter": 0.0}
 
 
 def test_the_measured_shutter_is_in_the_record(clips, tmp_path):
@@ -134,6 +136,7 @@ def test_the_measured_shutter_is_in_the_record(clips, tmp_path):
     job = prepare(task, source, None, RunOptions())
     assert job.task.config.shutter >= 315
     assert job.asked()["shutter"] == job.task.config.shutter
+    assert job.measured == {"shutter": job.task.config.shutter}
 
 
 def test_a_shutter_is_of_no_use_to_another_prior(tiny_prior, clips, tmp_path):
