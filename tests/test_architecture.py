@@ -17,13 +17,13 @@ FOLDERS = {"vrestore": ROOT / "vrestore", "vrestore.tasks": ROOT / "tasks", "vre
 LEVELS = {
     0: "errors shapes",
     1: "plan plan.* video video.* degradation weights weights.registry metrics temporal clock padding report settings "
-    "timeline prompts torchvision_mend",
+    "timeline prompts torchvision_mend bicubic",
     2: "noise sampling guidance flow luma gather exposure propagation prior prior_options conditioning device memory "
     "registration fusion noise_sources",
     3: "executor inversion store checkpoint priors priors.* attention attention_bank attention_layers controls "
     "controls_learned task zero_shot shutter direction masks spectral synthesis attention_time plans "
     "attention_history attention_subject",
-    4: "engine engine.* job walk calls depth_walk mapping entries retime extras span tally segments "
+    4: "engine engine.* job needs walk calls depth_walk mapping entries retime extras span tally segments "
     "making making_walk ends errand maker",
     5: "tasks tasks.*",
     6: "__init__ batch batch.* comparison montage preset record weights.recipe weights.recipe.*",
@@ -37,6 +37,7 @@ STANDARD = set(sys.stdlib_module_names)
 ALLOWED = {
     "plan": {"numpy"},  # the core plans without a model, a tensor or a video
     "errors": set(),
+    "bicubic": {"numpy"},
     "metrics": {"numpy", "cv2", "einops", "jaxtyping"},
     "temporal": {"numpy", "cv2", "jaxtyping"},
     "settings": set(),

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from vrestore.bicubic import taps
 from vrestore.errors import ConfigError
 
 BLOCK = 64
@@ -22,27 +23,11 @@ Pictures = Float[Tensor, "*batch height width"]
 Resized = Float[Tensor, "*batch new_height new_width"]
 
 
-def cubic(x: np.ndarray) -> np.ndarray:
-    """Keys' cubic convolution kernel with a = -1/2 (Keys, 1981, eq. 15)."""
-    a = np.abs(x)
-    near = 1.5 * a**3 - 2.5 * a**2 + 1
-    far = -0.5 * a**3 + 2.5 * a**2 - 4 * a + 2
-    return np.where(a <= 1, near, np.where(a <= 2, far, 0.0))
-
-
 class _Axis:
     """Resampling of one axis as a banded matrix, kept in blocks of outputs with the inputs that they reach."""
 
     def __init__(self, n_in: int, n_out: int) -> None:
-        scale = n_out / n_in
-        stretch = min(scale, 1.0)  # antialiasing: the kernel widens with the reduction
-        centre = (np.arange(n_out) + 0.5) / scale - 0.5
-        first = np.floor(centre - 2 / stretch).astype(np.int64) + 1
-        taps = first[:, None] + np.arange(int(np.ceil(4 / stretch)) + 1)
-        weight = cubic(stretch * (centre[:, None] - taps))
-        weight /= weight.sum(1, keepdims=True)
-        folded = np.mod(taps, 2 * n_in)  # half-sample symmetric edges
-        folded = np.where(folded >= n_in, 2 * n_in - 1 - folded, folded)
+        folded, weight = taps(n_in, n_out)
         self._n_in = n_in
         self._blocks = [_block(folded[at : at + BLOCK], weight[at : at + BLOCK], at) for at in range(0, n_out, BLOCK)]
 
@@ -65,11 +50,11 @@ class _Axis:
         return out
 
 
-def _block(taps: np.ndarray, weight: np.ndarray, at: int) -> tuple[int, int, Tensor]:
+def _block(reached: np.ndarray, weight: np.ndarray, at: int) -> tuple[int, int, Tensor]:
     """First output, first input and matrix (inputs, outputs) of a block of outputs."""
-    low = int(taps.min())
-    matrix = np.zeros((int(taps.max()) - low + 1, len(taps)))
-    np.add.at(matrix, (taps - low, np.arange(len(taps))[:, None]), weight)
+    low = int(reached.min())
+    matrix = np.zeros((int(reached.max()) - low + 1, len(reached)))
+    np.add.at(matrix, (reached - low, np.arange(len(reached))[:, None]), weight)
     return at, low, torch.from_numpy(matrix).float()
 
 

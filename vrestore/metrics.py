@@ -13,6 +13,8 @@ from einops import reduce
 from jaxtyping import Float64, Real
 from numpy.typing import NDArray
 
+from vrestore.bicubic import taps
+
 Picture = Real[np.ndarray, "height width 3"]
 Other = Real[np.ndarray, "other_height other_width 3"]
 Plane = Float64[np.ndarray, "height width"]
@@ -208,22 +210,7 @@ def _haar(plane: Array) -> Array:
 @lru_cache(maxsize=16)
 def _resizing(old: int, new: int) -> Array:
     """Matrix (new, old) of one-dimensional bicubic resizing; every row adds up to one."""
-    scale = new / old
-    shrink = min(scale, 1.0)
-    centre = (np.arange(new)[:, None] + 0.5) / scale - 0.5
-    taps = int(np.ceil(4 / shrink)) + 2
-    position = np.floor(centre - 2 / shrink).astype(int) + np.arange(taps)
-    weight = _keys(shrink * (centre - position))
-    weight /= weight.sum(axis=1, keepdims=True)
-    mirrored = np.mod(position, 2 * old)
-    mirrored = np.minimum(mirrored, 2 * old - 1 - mirrored)
+    reached, weight = taps(old, new)
     matrix = np.zeros((new, old))
-    np.add.at(matrix, (np.arange(new)[:, None], mirrored), weight)
+    np.add.at(matrix, (np.arange(new)[:, None], reached), weight)
     return matrix
-
-
-def _keys(distance: Array) -> Array:
-    """Cubic convolution kernel with a = -0.5 (Keys 1981, eq. 15)."""
-    d = np.abs(distance)
-    near, far = 1 - 2.5 * d**2 + 1.5 * d**3, 2 - 4 * d + 2.5 * d**2 - 0.5 * d**3
-    return np.where(d <= 1, near, np.where(d < 2, far, 0.0))

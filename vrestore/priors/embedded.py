@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator
 from itertools import tee
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from einops import rearrange
@@ -12,11 +11,10 @@ from torch import Tensor
 from vrestore.errors import PriorError
 from vrestore.prior import Conditioning, PriorFacts
 from vrestore.priors.embedded_nets import LATENT_FACTOR, BridgeVideoDenoiser, GuidedAutoencoder, brought
+from vrestore.priors.folder import load_network
 from vrestore.priors.motion import flow_picture, motions
 from vrestore.sampling import Ladder, bridge_ladder
 from vrestore.shapes import Frame, Frames, Latents, Times, Windows
-
-Network = TypeVar("Network", GuidedAutoencoder, BridgeVideoDenoiser)
 
 DECODE_TOGETHER = 2
 """Frames decoded in one call: more gain nothing on a CPU and cost memory at full size."""
@@ -52,8 +50,8 @@ class EmbeddedPrior:
     @classmethod
     def from_pretrained(cls, folder: Path, device: torch.device, dtype: torch.dtype) -> "EmbeddedPrior":
         """Load ``folder/vae`` and ``folder/unet``; PriorError if they are not there or do not fit. Never downloads."""
-        vae = _load(GuidedAutoencoder, folder / "vae")
-        unet = _load(BridgeVideoDenoiser, folder / "unet")
+        vae = load_network(GuidedAutoencoder, folder / "vae", torch.float32)
+        unet = load_network(BridgeVideoDenoiser, folder / "unet", torch.float32)
         return cls(vae, unet, device, dtype)
 
     def ladder(self, steps: int) -> Ladder:
@@ -111,22 +109,3 @@ class EmbeddedPrior:
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
-
-
-def _load(kind: type[Network], folder: Path) -> Network:
-    """A network from its folder, with every weight that it needs and none that it does not."""
-    try:
-        network, found = kind.from_pretrained(
-            folder, local_files_only=True, torch_dtype=torch.float32, output_loading_info=True
-        )
-    except Exception as error:  # whatever a damaged file makes of the libraries that read it
-        raise PriorError(
-            f"no usable weights in {folder}: {str(error).splitlines()[0]}; reinstall vrestore or name another prior"
-        ) from error
-    wrong = [name for kind_of in ("missing_keys", "unexpected_keys", "mismatched_keys") for name in found[kind_of]]
-    if wrong:
-        raise PriorError(
-            f"the weights in {folder} are of another network: {len(wrong)} do not fit, such as {wrong[0]}; reinstall "
-            "vrestore or name another prior"
-        )
-    return network
