@@ -106,6 +106,6 @@ def test_unusable_weights_leave_nothing(head, film, tmp_path, left_over):
     folder = tmp_path / "bad"
     folder.mkdir()
     (folder / "model_index.json").write_text('{"_class_name": "EmbeddedPrior"}')
-    with pytest.raises(PriorError, match="the prior lacks .*config.json"):
+    with pytest.raises(PriorError, match="the prior lacks"):
         engine.run(head(prior=str(folder)), film, tmp_path / "out.mkv")
     assert left_over(tmp_path) == ["bad"]
