@@ -62,6 +62,7 @@ def test_the_prior_learns_from_clips_that_any_worker_makes_alike(tmp_path, monke
     monkeypatch.setattr(generation, "CLIPS", 1)
     monkeypatch.setattr(generation, "FRAMES", 4)
     monkeypatch.setattr(generation, "CHANNELS", (16, 16))
+    monkeypatch.setattr(generation, "STILLS", 1)
     torch.manual_seed(0)
     vae = autoencoder.network().eval()
     generation.build_clips(tmp_path / "apart", vae, [1], 2, seed=1)
@@ -85,6 +86,7 @@ def test_the_prior_learns_from_clips_that_any_worker_makes_alike(tmp_path, monke
 
 def test_a_frame_that_is_given_asks_for_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(generation, "CLIPS", 1)
+    monkeypatch.setattr(generation, "STILLS", 0)
     monkeypatch.setattr(generation, "drawn_times", lambda rng: np.array([0, 400, 400, 0]))
     rng = np.random.default_rng(0)
     np.save(tmp_path / "latents.npy", rng.standard_normal((1, 4, *generation.LATENT)).astype(np.float16))

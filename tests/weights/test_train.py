@@ -69,7 +69,7 @@ def test_the_optimiser_follows_the_schedule(start, tmp_path):
     trainer = start(tmp_path)
     for step in range(3):
         trainer.advance()
-        rates = {group["lr"] for group in trainer._optimiser.param_groups}
+        rates = {trainer._optimiser.rate}
         assert rates == {learning_rate(step, CONFIG)}
 
 

@@ -196,7 +196,7 @@ def motion(pool: Path, editor: Path, run: Path, examples: int, config: FitConfig
 @main.command()
 @click.argument("run", type=FOLDER)
 @click.option("--examples", default=2400, show_default=True, help="Clips, rendered once.")
-@training(FitConfig(steps=4000, decay=1200, rate=2e-3, ema=0.995, batch=generators.CLIPS))
+@training(FitConfig(steps=4000, decay=1200, rate=5e-3, ema=0.995, batch=generators.CLIPS, muon=True))
 @jobs
 @device
 def generation(run: Path, examples: int, config: FitConfig, jobs: int, device: str) -> None:

@@ -21,6 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from vrestore.errors import ConfigError
 from vrestore.weights.recipe.drawn import Ahead, Tensors
 from vrestore.weights.recipe.machine import drawing_threads
+from vrestore.weights.recipe.muon import Optimiser
 
 Network = TypeVar("Network", bound=nn.Module)
 Trained = TypeVar("Trained", bound=nn.Module, contravariant=True)
@@ -45,6 +46,8 @@ class FitConfig:
     ema: float = 0.998
     bound: float = 0.5
     """Of the gradient's norm."""
+    muon: bool = False
+    """Whether `muon` moves what multiplies; else AdamW moves everything."""
     seed: Annotated[int, "Of everything random."] = 0
     save_every_s: float = 240.0
     report_every: int = 100
@@ -133,9 +136,7 @@ class Fit(Generic[Network]):
         self._losses: Drawing[Network, Any] = losses if isinstance(losses, Drawing) else _AtOnce(losses)
         self._state, self._clock, self._before = folder / "state.pt", clock, 0.0
         self._learned: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
-        self._optimiser = torch.optim.AdamW(
-            self._learned, config.rate, betas=(0.9, 0.98), weight_decay=1e-3, fused=self.device.type == "cuda"
-        )
+        self._optimiser = Optimiser(model, config.rate, muon=config.muon, fused=self.device.type == "cuda")
         self._average = [p.detach().clone() for p in self._learned]
         folder.mkdir(parents=True, exist_ok=True)
         if self._state.exists():
@@ -163,14 +164,13 @@ class Fit(Generic[Network]):
         """One step of the optimiser on what was drawn for it; the losses before it."""
         config = self.config
         batch = batch.to(self.device) if isinstance(batch, Tensors) else batch
-        for group in self._optimiser.param_groups:
-            group["lr"] = learning_rate(self.step, config, config.reached(self.step, self.seconds))
+        rate = learning_rate(self.step, config, config.reached(self.step, self.seconds))
         with torch.autocast(self.device.type, torch.bfloat16), _attention(self.device):
             parts = self._losses.losses(self.model, batch, moment)
         self._optimiser.zero_grad()
         torch.stack(list(parts.values())).sum().backward()
         nn.utils.clip_grad_norm_(self._learned, config.bound)
-        self._optimiser.step()
+        self._optimiser.step(rate)
         self.step += 1
         keep = min(config.ema, 1 - 10 / (self.step + 10))
         with torch.no_grad():

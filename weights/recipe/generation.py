@@ -35,6 +35,8 @@ LATENT = (16, SIDE // 8, SIDE // 8)
 FPS = 8
 STRIDES = {1: 0.55, 2: 0.15, 4: 0.1, 8: 0.1, 16: 0.1}
 """Shares of clips by the frames from one to the next: keyframes lie far apart."""
+STILLS = 1000
+"""Steps at the start that see a frame of each of many clips: what a scene looks like is learned before how it moves."""
 UNTOLD, LEVEL, RISING = 0.1, 0.4, 0.3
 """Share of clips without words; of clips at one level, and of those whose levels rise; others are clean in places."""
 WIDTH, TOKENS, LONGEST = 48, 16, 32
@@ -192,11 +194,17 @@ class Showing(Drawing[Generator, Lesson]):
         self._products = DDIMScheduler(**SCHEDULE).alphas_cumprod
 
     def draw(self, rng: np.random.Generator, moment: Moment) -> Lesson:
-        """Any examples, each frame at its level."""
-        rows = rng.integers(len(self._latents), size=self._batch)
+        """Any examples, each frame at its level: at first a frame of each."""
+        still = moment.step < STILLS
+        rows = rng.integers(len(self._latents), size=self._batch * FRAMES if still else self._batch)
         told = ["" if rng.random() < UNTOLD else self._phrase(rng, i) for i in rows]
-        clean = torch.from_numpy(np.stack([self._latents[i] for i in rows])).float()
-        times = torch.from_numpy(np.stack([drawn_times(rng) for _ in rows]))
+        if still:
+            clips = [self._latents[i, int(rng.integers(FRAMES))][None] for i in rows]
+            times = torch.from_numpy(rng.integers(1, 1000, (len(rows), 1)))
+        else:
+            clips = [self._latents[i] for i in rows]
+            times = torch.from_numpy(np.stack([drawn_times(rng) for _ in rows]))
+        clean = torch.from_numpy(np.stack(clips)).float()
         noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32))
         flat = noised(clean.flatten(0, 1), noise.flatten(0, 1), times.flatten(), self._products)
         place, wanted = (part.unflatten(0, clean.shape[:2]) for part in flat)
