@@ -6,7 +6,9 @@ import statistics
 import subprocess
 import sys
 import time
+from itertools import groupby
 from pathlib import Path
+from typing import get_args
 
 import click
 import torch
@@ -19,6 +21,7 @@ from vrestore.noise_sources import Independent, Rescheduled
 from vrestore.plan import BandsPlan, CutsPlan, DiagonalPlan, GridsPlan, HierarchyPlan, WindowsPlan, outline
 from vrestore.plan.attend import WindowedTime
 from vrestore.plan.families import autoregressive, fifo, nuwa_xl
+from vrestore.plans import PlanName, plan_for
 from vrestore.spectral import SpectralBlend
 from vrestore.synthesis import Sampler
 
@@ -59,26 +62,44 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--levels", default=48, show_default=True)
+@click.option("--levels", default=48, show_default=True, help="Of the exact prior.")
 @click.option("--only", default="", help="Part of the names of the plans to run.")
-def table(levels: int, only: str) -> None:
+@click.option("--prior", help="Name or folder of a prior that generates: its four plans are compared on it as well.")
+@click.option("--prompt", default="red waves at sunset", show_default=True)
+@click.option("--frames", default=1440, show_default=True)
+@click.option("--steps", default=6, show_default=True, help="Of the prior.")
+@click.option("--size", type=int, help="Side of the pictures; left out: the prior's own.")
+@click.option("--guidance", type=float, help="1: none, half the cost; left out: the prior's own.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for contact sheets.")
+def table(levels, only, prior, prompt, frames, steps, size, guidance, out) -> None:
     """Costs at 1,440 frames, and figures on the exact prior at 96 frames; drift at 192, with a fault of .03."""
-    prior, true, faulty = (exact.GaussianPrior(**kind) for kind in ({}, {"slow": 60}, {"slow": 60, "bias": 0.03}))
-    truth = {f"at {k}": round(float(prior.covariance(k)), 2) for k in (8, 16, 32, 60)}
+    known, true, faulty = (exact.GaussianPrior(**kind) for kind in ({}, {"slow": 60}, {"slow": 60, "bias": 0.03}))
+    truth = {f"at {k}": round(float(known.covariance(k)), 2) for k in (8, 16, 32, 60)}
     click.echo(json.dumps({"plan": "truth", "variance": 1.0, "jump": 1.0, "worst": 1.0} | truth))
-    long, medium = plans(1440, levels), plans(192, levels)
-    for name, (plan, options) in plans(96, levels).items():
-        if only not in name:
-            continue
-        row = {
-            key: round(float(value), 2)
-            for key, value in exact.figures(prior, exact.sample(plan, prior, **options)).items()
-        }
+
+    def figures(short, far, options) -> dict:
+        values = exact.figures(known, exact.sample(short, known, **options))
+        row = {key: round(float(value), 2) for key, value in values.items()}
         if "start" not in options:
-            far = medium[name][0]
             one, other = (exact.sample(far, each, shape=(1, 1, 1), **options) for each in (faulty, true))
             row["drift"] = round(exact.drift(one - other), 3)
-        click.echo(json.dumps({"plan": name} | costs(long[name][0]) | row))
+        return row
+
+    if prior is not None:
+        import generated
+
+        more = {"width": size, "height": size, "guidance_scale": guidance}
+        settings = {"prior": prior, "prompt": prompt, "frames": frames, "steps": steps, **more}
+        for name in (name for name in get_args(PlanName) if only in name):
+            row = generated.run(name, settings, out)
+            short, far = (plan_for(name, n, exact.FACTS, levels) for n in (96, 192))
+            click.echo(json.dumps(row | {"exact": figures(short, far, {})}))
+        return
+    long, medium = plans(1440, levels), plans(192, levels)
+    for name, (plan, options) in plans(96, levels).items():
+        if only in name:
+            row = costs(long[name][0]) | figures(plan, medium[name][0], options)
+            click.echo(json.dumps({"plan": name} | row))
 
 
 def tiny_unet():
@@ -192,22 +213,35 @@ def attention(frames: int, repeats: int) -> None:
 @main.command()
 @click.option("--frames", default=1024, show_default=True)
 @click.option("--levels", default=4, show_default=True)
-@click.option("--batch", default=64, show_default=True)
+@click.option("--batch", default=16, show_default=True, help="Calls made together, where they do not wait for another.")
 def parallel(frames: int, levels: int, batch: int) -> None:
     """NUWA-XL's claim: keyframes, all windows of a depth together, against chunks one after the other."""
     unet, rows = tiny_unet(), []
     for name, plan in (
         ("keyframes", HierarchyPlan(frames, 16, levels)),
-        ("chunks", autoregressive(frames, levels, 8, 8)),
+        ("NUWA-XL", nuwa_xl(frames, 16, levels)),
+        ("chunks of 8 behind 8", autoregressive(frames, levels, 8, 8)),
     ):
-        start = time.perf_counter()
-        for steps in plan.ticks():
-            for i in range(0, len(steps), batch):
-                n, width = len(steps[i : i + batch]), max(len(step.frames) for step in steps)
-                unet(torch.zeros(n, 4, width, 16, 16), torch.tensor(300.0), torch.ones(n * width, 5, 16))
-        rows.append(outline(plan).critical_path)
-        click.echo(json.dumps({"plan": name} | costs(plan) | {"seconds": round(time.perf_counter() - start, 1)}))
-    click.echo(json.dumps({"critical_path_ratio": round(rows[1] / rows[0], 1)}))
+        wall, cpu, together = time.perf_counter(), time.process_time(), 0
+        with torch.inference_mode():
+            for steps in plan.ticks():
+                for width, same in groupby(steps, lambda step: len(step.frames)):
+                    for some in batched(same, batch):
+                        called(unet, width, len(some))
+                        together += 1
+        row = costs(plan) | {"calls": plan.calls, "batched_calls": together}
+        row |= {"cpu_seconds": time.process_time() - cpu, "seconds": time.perf_counter() - wall}
+        rows.append(row)
+        click.echo(json.dumps({"plan": name} | {key: round(value, 2) for key, value in row.items()}))
+    for name, row in zip(("keyframes", "NUWA-XL"), rows, strict=False):
+        ratios = {key: round(rows[-1][key] / row[key], 2) for key in ("critical_path", "batched_calls", "cpu_seconds")}
+        click.echo(json.dumps({"chunks_over": name} | ratios))
+
+
+def batched(items, size: int):
+    """Lists of at most so many."""
+    items = list(items)
+    return [items[i : i + size] for i in range(0, len(items), size)]
 
 
 if __name__ == "__main__":
