@@ -82,6 +82,46 @@ def save_index(folder, family, **parts):
     )
 
 
+@pytest.fixture
+def load():
+    """load(folder, option=...) -> the prior in a folder, on the CPU in float32."""
+    import torch
+
+    from vrestore.prior_options import PriorOptions
+    from vrestore.priors import find_prior
+
+    return lambda folder, **options: find_prior(str(folder), PriorOptions(**options)).load(
+        torch.device("cpu"), torch.float32
+    )
+
+
+@pytest.fixture
+def walk():
+    """walk(prior, source, degraded, steps, seed, freedom) -> frames as one window down the whole ladder: their final
+    latents, and what conditioned them."""
+    import torch
+
+    from vrestore.conditioning import given
+    from vrestore.noise import noise
+    from vrestore.sampling import advance, start
+
+    def down(prior, source, degraded, steps, seed, freedom=0.0):
+        entries = list(prior.conditions(iter(degraded)))
+        for i, entry in enumerate(entries):
+            entry |= given(prior.facts, source[i], entry["degraded_latents"], seed=seed, frame=i)
+        window = {name: torch.stack([e[name] for e in entries])[None] for name in prior.facts.conditionings}
+        ladder, shape = prior.ladder(steps), tuple(entries[0]["degraded_latents"].shape)
+        draw = [lambda level, i=i: noise(seed, i, level, shape) for i in range(len(entries))]
+        z = [start(ladder, entry["degraded_latents"], one) for entry, one in zip(entries, draw, strict=True)]
+        for level in range(steps, 0, -1):
+            times = torch.full((1, len(z)), ladder.time[level])
+            x0 = prior.predict(torch.stack(z)[None], times, window)[0]
+            z = [advance(ladder, z[i], x0[i], level, level - 1, draw[i], freedom=freedom) for i in range(len(z))]
+        return torch.stack(z), window
+
+    return down
+
+
 DDIM = {"_class_name": "DDIMScheduler", "clip_sample": False, "steps_offset": 1, "set_alpha_to_one": False}
 
 

@@ -17,12 +17,9 @@ from diffusers.pipelines.stable_diffusion import pipeline_stable_diffusion_upsca
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from vrestore import engine
-from vrestore.conditioning import CONDITION_LEVEL, given
+from vrestore.conditioning import CONDITION_LEVEL
 from vrestore.noise import noise
 from vrestore.padding import pad_to, unpad
-from vrestore.prior_options import PriorOptions
-from vrestore.priors import find_prior
-from vrestore.sampling import advance, start
 from vrestore.tasks.super_resolution import SuperResolution
 
 CPU = torch.device("cpu")
@@ -30,35 +27,8 @@ SEED = 7
 TEXT = {"prompt": "a sharp picture of stone", "negative_prompt": "blurred noise"}
 
 
-def load(folder, **options):
-    return find_prior(str(folder), PriorOptions(**options)).load(CPU, torch.float32)
-
-
 def drawn(level, frames, shape):
     return torch.stack([noise(SEED, i, level, shape) for i in range(frames)])
-
-
-def walked(prior, source, degraded, steps, freedom=0.0):
-    """Frames as one window down the whole ladder: their final latents."""
-    entries = list(prior.conditions(iter(degraded)))
-    for i, entry in enumerate(entries):
-        entry |= given(prior.facts, source[i], entry["degraded_latents"], seed=SEED, frame=i)
-    window = {name: torch.stack([e[name] for e in entries])[None] for name in prior.facts.conditionings}
-    ladder = prior.ladder(steps)
-
-    def drawer(i):
-        return lambda level: noise(SEED, i, level, tuple(entries[i]["degraded_latents"].shape))
-
-    z = torch.stack([start(ladder, e["degraded_latents"], drawer(i)) for i, e in enumerate(entries)])
-    for level in range(steps, 0, -1):
-        times = torch.full((1, len(z)), ladder.time[level])
-        x0 = prior.predict(z[None], times, window)[0]
-        moved = [
-            advance(ladder, *pair, level, level - 1, drawer(i), freedom=freedom)
-            for i, pair in enumerate(zip(z, x0, strict=True))
-        ]
-        z = torch.stack(moved)
-    return z
 
 
 def parts(folder, **more):
@@ -108,23 +78,23 @@ def pictures(count, height, width):
     [(1, 4, TEXT), (3, 3, TEXT | {"guidance_scale": 4.0, "noise_level": 100}), (3, 5, {}),
      (1, 2, TEXT | {"guidance_scale": 1.0, "noise_level": 0})],
 )  # fmt: skip
-def test_the_upscaler_is_that_of_diffusers(tiny_upscaler, monkeypatch, frames, steps, settings):
+def test_the_upscaler_is_that_of_diffusers(tiny_upscaler, monkeypatch, frames, steps, settings, load, walk):
     source = pictures(frames, 16, 24)
     degraded = torch.nn.functional.interpolate(source, scale_factor=4, mode="bicubic")
     prior = load(tiny_upscaler, **settings)
-    ours = walked(prior, source, degraded, steps)
+    ours = walk(prior, source, degraded, steps, SEED)[0]
     theirs = upscaled(tiny_upscaler, source, steps, monkeypatch, **settings)
     assert torch.allclose(ours, theirs, atol=1e-4)
     decoded = AutoencoderKL.from_pretrained(tiny_upscaler / "vae").decode(theirs / 0.08333).sample / 2 + 0.5
     assert torch.allclose(prior.decode(ours, {}), decoded, atol=1e-4)
 
 
-def test_guidance_and_noise_have_their_say(tiny_upscaler):
+def test_guidance_and_noise_have_their_say(tiny_upscaler, load, walk):
     source = pictures(1, 16, 24)
     degraded = torch.nn.functional.interpolate(source, scale_factor=4, mode="bicubic")
-    plain = walked(load(tiny_upscaler), source, degraded, 2)
+    plain = walk(load(tiny_upscaler), source, degraded, 2, SEED)[0]
     for settings in (TEXT, {"noise_level": 200}, {"strength": 0.5}):
-        assert not torch.allclose(plain, walked(load(tiny_upscaler, **settings), source, degraded, 2), atol=1e-3)
+        assert not torch.allclose(plain, walk(load(tiny_upscaler, **settings), source, degraded, 2, SEED)[0], atol=1e-3)
 
 
 def controlled(folder, degraded, steps, strength, prior, **settings):
@@ -153,25 +123,29 @@ def controlled(folder, degraded, steps, strength, prior, **settings):
     ("frames", "steps", "strength", "settings"),
     [(1, 4, 1.0, TEXT), (3, 3, 1.0, {}), (1, 2, 0.5, TEXT), (3, 4, 0.8, TEXT | {"guidance_scale": 3.0})],
 )
-def test_stable_diffusion_with_a_controlnet_is_that_of_diffusers(tiny_control, frames, steps, strength, settings):
+def test_stable_diffusion_with_a_controlnet_is_that_of_diffusers(
+    tiny_control, frames, steps, strength, settings, load, walk
+):
     degraded = pictures(frames, 32, 48)
     prior = load(tiny_control, strength=strength, control_scale=0.7, **settings)
-    ours = walked(prior, degraded, degraded, steps)
+    ours = walk(prior, degraded, degraded, steps, SEED)[0]
     guided = {"guidance_scale": 7.5, "controlnet_conditioning_scale": 0.7} | settings
     theirs = controlled(tiny_control, degraded, steps, strength, prior, **guided)
     assert torch.allclose(ours, theirs, atol=1e-4)
-    without = walked(load(tiny_control, strength=strength, control_scale=0.0, **settings), degraded, degraded, steps)
+    without = walk(
+        load(tiny_control, strength=strength, control_scale=0.0, **settings), degraded, degraded, steps, SEED
+    )[0]
     assert not torch.allclose(ours, without, atol=1e-3)
 
 
-def test_a_controlnet_of_another_folder(tiny_control, tmp_path):
+def test_a_controlnet_of_another_folder(tiny_control, tmp_path, load, walk):
     import shutil
 
     base = shutil.copytree(tiny_control, tmp_path / "base", ignore=shutil.ignore_patterns("controlnet"))
     (base / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
     degraded = pictures(2, 32, 48)
-    inside = walked(load(tiny_control), degraded, degraded, 2)
-    beside = walked(load(base, controlnet=str(tiny_control / "controlnet")), degraded, degraded, 2)
+    inside = walk(load(tiny_control), degraded, degraded, 2, SEED)[0]
+    beside = walk(load(base, controlnet=str(tiny_control / "controlnet")), degraded, degraded, 2, SEED)[0]
     assert torch.equal(inside, beside)
 
 

@@ -9,21 +9,14 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, DDPMScheduler, UNet2DConditionModel
 from diffusers.schedulers import scheduling_ddpm
 
-from vrestore.conditioning import given
 from vrestore.flow import warp
 from vrestore.noise import noise
-from vrestore.prior_options import PriorOptions
 from vrestore.priors import find_prior
 from vrestore.priors.stablevsr import trained_warp
 from vrestore.priors.text import embeddings
-from vrestore.sampling import advance, start
 
 SEED = 3
 SCALING = 0.08333
-
-
-def load(folder, **options):
-    return find_prior(str(folder), PriorOptions(**options)).load(torch.device("cpu"), torch.float32)
 
 
 def drawn(frame, level):
@@ -38,22 +31,6 @@ def source(clips):
 
 def enlarged(source):
     return F.interpolate(source, scale_factor=4, mode="bicubic", align_corners=False)
-
-
-def walked(prior, source, steps, freedom=0.0):
-    """Frames as one window down the whole ladder: their final latents, and the motion that the prior saw."""
-    entries = list(prior.conditions(iter(enlarged(source))))
-    for i, entry in enumerate(entries):
-        entry |= given(prior.facts, source[i], entry["degraded_latents"], seed=SEED, frame=i)
-    window = {name: torch.stack([e[name] for e in entries])[None] for name in prior.facts.conditionings}
-    ladder = prior.ladder(steps)
-    draw = [lambda level, i=i: drawn(i, level) for i in range(len(entries))]
-    z = [start(ladder, entry["degraded_latents"], one) for entry, one in zip(entries, draw, strict=True)]
-    for level in range(steps, 0, -1):
-        times = torch.full((1, len(z)), ladder.time[level])
-        x0 = prior.predict(torch.stack(z)[None], times, window)[0]
-        z = [advance(ladder, z[i], x0[i], level, level - 1, draw[i], freedom=freedom) for i in range(len(z))]
-    return torch.stack(z), window["motion"][0]
 
 
 def warped_as_trained(picture, flow):
@@ -112,9 +89,12 @@ def ancestral_step(scheduler, output, t, z, fresh):
     [(1, 3, None, warped_as_trained), (3, 4, None, warped_as_trained), (3, 2, "exact", warp)],
 )
 @torch.no_grad()
-def test_a_window_is_the_composition_of_diffusers_modules(tiny_stablevsr, source, frames, steps, which, brought):
+def test_a_window_is_the_composition_of_diffusers_modules(
+    tiny_stablevsr, source, frames, steps, which, brought, load, walk
+):
     prior = load(tiny_stablevsr, warp=which)
-    ours, motion = walked(prior, source[:frames], steps)
+    ours, window = walk(prior, source[:frames], enlarged(source[:frames]), steps, SEED)
+    motion = window["motion"][0]
     theirs, vae = composed(tiny_stablevsr, source[:frames], motion, steps, brought)
     assert torch.allclose(ours, theirs, atol=1e-4)
     decoded = vae.decode(theirs / SCALING).sample / 2 + 0.5
@@ -122,19 +102,21 @@ def test_a_window_is_the_composition_of_diffusers_modules(tiny_stablevsr, source
 
 
 @torch.no_grad()
-def test_at_full_freedom_the_sampler_is_ddpm(tiny_stablevsr, source):
-    ours, motion = walked(load(tiny_stablevsr), source, 3, freedom=1.0)
+def test_at_full_freedom_the_sampler_is_ddpm(tiny_stablevsr, source, load, walk):
+    ours, window = walk(load(tiny_stablevsr), source, enlarged(source), 3, SEED, freedom=1.0)
+    motion = window["motion"][0]
     theirs, _ = composed(tiny_stablevsr, source, motion, 3, warped_as_trained, ancestral=True)
     assert torch.allclose(ours, theirs, atol=1e-4)
 
 
-def test_the_warps_differ_and_the_neighbour_counts(tiny_stablevsr, source):
-    first, motion = walked(load(tiny_stablevsr), source, 2)
+def test_the_warps_differ_and_the_neighbour_counts(tiny_stablevsr, source, load, walk):
+    first, window = walk(load(tiny_stablevsr), source, enlarged(source), 2, SEED)
+    motion = window["motion"][0]
     assert motion[:2, 3:5].abs().max() > 0.1
     assert not motion[0, :3].any()
     assert not motion[2, 3:].any()
     for options in ({"warp": "exact"}, {"control_scale": 0.0}):
-        other, _ = walked(load(tiny_stablevsr, **options), source, 2)
+        other, _ = walk(load(tiny_stablevsr, **options), source, enlarged(source), 2, SEED)
         assert not torch.allclose(first[1:], other[1:], atol=1e-3)
 
 
