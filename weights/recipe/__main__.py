@@ -1,5 +1,6 @@
 """The recipe as commands: `python -m vrestore.weights.recipe pool | train | judge | look ...`.
 
+\b
 pool   DIET DATA POOL          make the training pool of a diet from DATA/stills and DATA/clips
 train  POOL RUN                train (or go on), then write the weights in diffusers' layout to RUN/weights
 judge  DIET WEIGHTS SEQUENCES  PSNR-Y on folders of real frames

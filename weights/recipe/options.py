@@ -44,7 +44,7 @@ def training(usual: FitConfig) -> Callable[[Command], Command]:
 
         names, decorated = [], configured
         for field in reversed(fields(usual)):
-            text = unwrap(hints[field.name])[1]
+            text = _help(type(usual), field.name)
             if text:
                 names.append(field.name)
                 option = click.option(
@@ -53,5 +53,10 @@ def training(usual: FitConfig) -> Callable[[Command], Command]:
                 decorated = option(decorated)
         return decorated
 
-    hints = get_type_hints(type(usual), include_extras=True)
     return decorate
+
+
+def _help(config_type: type, name: str) -> str:
+    """Of a setting: its own, or that of the class whose default it replaces."""
+    bases = (get_type_hints(base, include_extras=True) for base in config_type.__mro__)
+    return next((text for hints in bases if (text := unwrap(hints.get(name))[1])), "")

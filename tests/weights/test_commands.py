@@ -1,0 +1,34 @@
+"""The recipe's commands: each says what it takes, and a training takes where and how long."""
+
+import pytest
+from click.testing import CliRunner
+
+from vrestore.weights.recipe.__main__ import main
+
+TRAININGS = {"train", "autoencoder", "editing", "motion", "generation", "depth"}
+RENDERINGS = {"pool", "depth-pool", "editing", "motion", "generation"}
+
+
+@pytest.mark.parametrize("name", main.commands)
+def test_every_command_tells_its_options(name):
+    result = CliRunner().invoke(main, [name, "--help"])
+    assert result.exit_code == 0
+    shared = {"--steps", "--decay", "--minutes", "--batch", "--rate", "--seed"}
+    assert name not in TRAININGS or all(option in result.output for option in shared)
+    assert name not in TRAININGS - {"depth"} or "--device" in result.output
+    assert name not in RENDERINGS or "--jobs" in result.output
+
+
+def test_every_command_stands_in_the_list():
+    listed = CliRunner().invoke(main, ["--help"]).output.partition("Commands:")[0]
+    assert all(f"  {name} " in listed for name in main.commands)
+
+
+def test_a_device_that_is_not_there_ends_a_training_in_a_line(tmp_path):
+    (tmp_path / "pool").mkdir()
+    (tmp_path / "pool" / "pool.json").write_text('{"diet": "restoration", "shapes": {}}')
+    result = CliRunner().invoke(main, ["train", str(tmp_path / "pool"), str(tmp_path / "run"), "--device", "cuda:77"])
+    assert result.exit_code == 2
+    assert "device 'cuda:77' is not on this machine" in result.stderr
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "run").exists()
