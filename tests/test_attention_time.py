@@ -11,9 +11,13 @@ from diffusers import UNetMotionModel
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from diffusers.pipelines.free_noise_utils import AnimateDiffFreeNoiseMixin
+from directed_networks import Networks
 
+from vrestore.attention import attending, directed
 from vrestore.attention_time import Sizes, _forward, in_time
 from vrestore.errors import PlanError, PriorError
+from vrestore.executor import Executor
+from vrestore.plan import DirectedPlan, WindowsPlan
 from vrestore.plan.attend import SpectralTime, WindowedTime
 
 INFINITE = float("inf")
@@ -198,6 +202,27 @@ def test_a_network_in_two_bands_is_itself_where_bands_agree(unet):
         torch.testing.assert_close(call(unet, 16), whole, rtol=1e-4, atol=1e-5)
     with in_time(unet, SpectralTime(8, 4)):
         assert not torch.allclose(call(unet, 16), whole, atol=1e-3)
+
+
+def test_plans_carry_them_to_calls_longer_than_a_module_knows():
+    """FreeLong on thirty frames in calls of twenty, by motion modules that know eight."""
+    networks = Networks(motion=True, control=False)
+    handle, told = attending(*networks.networks), []
+
+    def predict(steps, latents):
+        told.append((int(steps[0].level[0]), steps[0].attend))
+        z = torch.stack(list(latents))
+        given = {"text": torch.ones(*z.shape[:2], 5, 6), "control": torch.zeros(*z.shape[:2], 1)}
+        return list(directed(handle, steps[0].attend, networks, z, torch.full(z.shape[:2], 300.0), given))
+
+    def start(frame):
+        return torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(frame))
+
+    bands, windows = SpectralTime(8, 4), WindowedTime(8, 4)
+    plan = DirectedPlan(WindowsPlan(30, 20, 8, 2), bands, windows, turn=1)
+    run = Executor(plan, predict, start, lambda n, z, x0, level, to: z + (x0 - z) / level)
+    assert len(list(run.run())) == 30
+    assert sorted(told, key=str) == sorted([(1, windows)] * 2 + [(2, bands)] * 2, key=str)
 
 
 def test_impossible_windows_are_refused(unet):
