@@ -14,7 +14,7 @@ from vrestore.direction import GAP, MASK, SIDE_BY_SIDE, EditDirection, Wish, con
 from vrestore.engine import run, stream
 from vrestore.errors import ConfigError
 from vrestore.inversion import GUESSES
-from vrestore.plan import CrossedPlan, Plan, WindowsPlan
+from vrestore.plan import ConsistentPlan, CrossedPlan, Plan, WindowsPlan
 from vrestore.prior import Prior, PriorFacts
 from vrestore.prior_options import EditOptions
 from vrestore.prompts import Script, read_prompts
@@ -69,10 +69,18 @@ class EditingConfig(EditOptions, TaskConfig):
         "What the edit starts from. none: noise, or with --strength below 1 the source and noise; ddim: what leads "
         "back to the source; exact: the same, found without error, for six times the cost.",
     ] = "none"
+    one_noise: Annotated[
+        bool, "Whether all frames of a shot start from the same noise: without, what the prior makes up flickers."
+    ] = True
     cross_window: Annotated[
         bool,
         "Whether all frames attend to the first one of their shot and to the ends of windows: one look throughout.",
     ] = True
+    consistent: Annotated[
+        float,
+        "In place of that: the share, up to 1, of the tokens of each other frame of its window that a frame attends to "
+        "(StoryDiffusion); off at 0.",
+    ] = 0.0
     save_control: Annotated[bool, "Write the maps of the structure, beside the output."] = False
     save_mask: Annotated[bool, "Write the mask, beside the output."] = False
     side_by_side: Annotated[bool, "Write source, maps and edit side by side, beside the output."] = False
@@ -104,6 +112,8 @@ class EditingConfig(EditOptions, TaskConfig):
             raise ConfigError("save_control is on, but control is none; give one, or leave save_control out")
         if self.inversion not in ("none", "ddim", "exact"):
             raise ConfigError(f"inversion is {self.inversion!r}; give none, ddim or exact")
+        if not 0 <= self.consistent <= 1:
+            raise ConfigError(f"consistent is {self.consistent}; give a share from 0 (off) to 1")
         if self.mode not in (None, "attribute", "background", "shape", "style"):
             raise ConfigError(f"mode is {self.mode!r}; give attribute, background, shape or style")
 
@@ -204,12 +214,19 @@ class Editing(OwnSize):
         return height * width * (3 * len(self._controls(facts)) + bool(self.config.mask))
 
     def plan(self, windows: WindowsPlan, facts: PriorFacts) -> Plan:
-        """The windows, with attention across them if that is asked for."""
-        return CrossedPlan(windows) if self.crosses() else windows
+        """The windows, one after the other where they only touch, and the attention that is asked for."""
+        if windows.overlap == 0:
+            windows = replace(windows, order="apart")
+        if not self.crosses():
+            return windows
+        if self.config.consistent:
+            return ConsistentPlan(windows, self.config.consistent, self.config.seed)
+        return CrossedPlan(windows)
 
     def crosses(self) -> bool:
         """Whether frames attend to others; guidance along the motion is for neighbours alone."""
-        return self.config.cross_window and self.config.propagation == self.config.motion_guidance == 0
+        wanted = self.config.cross_window or self.config.consistent > 0
+        return wanted and self.config.propagation == self.config.motion_guidance == 0
 
     def passes(self) -> int:
         """Twice with an inversion."""
@@ -231,6 +248,7 @@ class Editing(OwnSize):
             feather=config.feather,
             levels=levels,
             seed=config.seed,
+            one_noise=config.one_noise,
             beside=tuple(self.beside(height, width, prior.facts)),
         )
         return EditDirection(prior, info, wish)

@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from vrestore.prompts import read_prompts
 from vrestore.video import open_reader, probe
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -74,3 +76,33 @@ def test_heads(clips, tmp_path):
     for name in ("sr", "deblur", "interpolate"):
         with Image.open(tmp_path / "pictures" / f"{name}.jpg") as picture:
             assert picture.size == (2 * 96 + 6, 64)
+
+
+def test_contact_sheet(clips, tmp_path, tiny_edit):
+    """Of every clip the source, the map and a row for each look."""
+    source = clips.write(tmp_path / "in.mkv", clips.scene(6, (32, 48)))
+    told = ["--look", "a stone", "--look", "noise", "--width", "24", "--set", f"prior={tiny_edit}", "--set", "steps=2"]
+    done = example("contact_sheet.py", tmp_path / "sheet.png", source, source, *told)
+    assert done.returncode == 0, done.stderr
+    with Image.open(tmp_path / "sheet.png") as page:
+        assert page.size == (5 * 24 + 4 * 3, 2 * 4 * (16 + 16 + 3))
+        first = np.asarray(page)[16:32, :24]
+    small = Image.fromarray(clips.scene(6, (32, 48))[0]).resize((24, 16), Image.Resampling.LANCZOS)
+    assert np.array_equal(first, np.asarray(small))
+    assert (
+        "no such settings: step;"
+        in example("contact_sheet.py", "x.png", source, "--look", "a", "--set", "step=1").stderr
+    )
+
+
+def test_files_of_prompts():
+    """What they say of a clip at 25 frames per second."""
+    day = read_prompts(EXAMPLES / "day_to_night.toml").timeline(None, Fraction(25))
+    assert [day.at(second)[0][0] for second in (0, 3, 5, 60)] == [
+        "a photo", "sunset in golden light", "dusk", "night in blue light"
+    ]  # fmt: skip
+    assert day.at(2) == (("a photo", 0.5), ("sunset in golden light", 0.5))
+    shots = read_prompts(EXAMPLES / "by_shot.toml").timeline("a photo", Fraction(25))
+    assert [shots.at(time, shot, 10)[0][0] for time, shot in ((10, 1), (11, 2), (12, 2), (12, 3))] == [
+        "pencil sketch", "watercolour", "oil painting", "a photo"
+    ]  # fmt: skip

@@ -23,14 +23,12 @@ from vrestore.attention_layers import Looking, Processor, Recording, Sampled, Sw
 from vrestore.attention_subject import NAME, SeeingSubject, guided
 from vrestore.attention_time import in_time
 from vrestore.errors import PriorError
+from vrestore.memory import BANK_BYTES
 from vrestore.plan.attend import Attend, CleanHistory, Consistent, CrossWindow, InTime, Subject
 from vrestore.prior import Conditioning
 from vrestore.shapes import Times, Windows
 
 __all__ = ["Attend", "Attending", "Consistent", "CrossWindow", "attending", "directed"]
-
-BANK_BYTES = 1 << 30
-"""What a bank holds at most. SD 1.5 with a ControlNet at 512x512, guided, takes 56 MB a level in half precision."""
 
 Predict = Callable[[Windows, Times, Conditioning], Windows]
 """A prior's prediction without directives: latents, times and conditioning of some windows to clean latents.
@@ -183,7 +181,8 @@ def _seen_alone(
         with _telling(handle, told):
             predict(*one_by_one)
         found[key] = told.entry()
-        handle.bank.put(key, found[key])
+        if place not in attend.once:
+            handle.bank.put(key, found[key])
     return [[found[keys[window, place]] for place in attend.alone] for window in range(len(latents))]
 
 

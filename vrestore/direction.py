@@ -61,6 +61,8 @@ class Wish:
     levels: int
     """Steps of the ladder."""
     seed: int = 0
+    one_noise: bool = True
+    """Whether all frames of a shot have the same noise."""
     beside: tuple[str, ...] = ()
     """Names of the pictures beside the edit."""
 
@@ -103,6 +105,11 @@ class EditDirection:
     def guesses(self) -> int:
         """Of the inversion."""
         return self._wish.guesses
+
+    @property
+    def one_noise(self) -> bool:
+        """Whether all frames of a shot have the same noise: what is drawn then stays as it is drawn."""
+        return self._wish.one_noise
 
     @property
     def takes_source(self) -> bool:

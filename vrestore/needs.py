@@ -7,7 +7,7 @@ import torch
 from vrestore.mapping import Maps
 from vrestore.memory import Needs
 from vrestore.padding import padded_size
-from vrestore.plan import KeyframesPlan
+from vrestore.plan import CrossedPlan, KeyframesPlan, WindowsPlan
 from vrestore.priors import PriorSource
 from vrestore.retime import Part
 from vrestore.task import Edits, Task, TaskConfig
@@ -40,6 +40,7 @@ def needs_of(
         fixed += CODEC_BYTES.get(encoding.codec, OTHER_CODEC_BYTES) * size[0] * size[1]
     if isinstance(task, Maps):
         return _of_maps(task, info, parts, prior, steps, fixed, device)
+    plan = task.plan(WindowsPlan(1, 1, 0, 1), prior.facts) if isinstance(task, Edits) else None
     between = [KeyframesPlan(part.length, part.keys, steps) for part in parts if part.length and part.keys is not None]
     return Needs(
         facts=prior.facts,
@@ -55,7 +56,10 @@ def needs_of(
         passes=task.passes() if isinstance(task, Edits) else 1,
         keep_window=bool(between) or config.window != TaskConfig.window,
         batches=device.type != "cpu",
-        live=max((plan.live_bound for plan in between), default=None),
+        live=max((one.live_bound for one in between), default=None),
+        apart=isinstance(task, Edits),
+        degraded=not isinstance(task, Edits) or "degraded" in prior.facts.conditionings,
+        crossed=isinstance(plan, CrossedPlan),
     )
 
 

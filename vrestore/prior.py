@@ -38,6 +38,8 @@ class PriorFacts:
     """Working memory of `Prior.predict` per latent pixel and frame, in bytes, its gathered inputs included."""
     frame_bytes: int
     """Working memory per latent pixel of whatever handles a single frame whole: `encode`, `decode`, `conditions`."""
+    bank_bytes: int = 0
+    """Keys and values of a frame at a level that other windows look at, per latent pixel, in bytes."""
     frame_tile: int | None = None
     """Side in latent pixels beyond which those cut a frame into tiles; None: they never do."""
     together: int | None = None

@@ -192,6 +192,11 @@ class Direction(Protocol):
         ...
 
     @property
+    def one_noise(self) -> bool:
+        """Whether all frames of a shot have the same noise, at every level."""
+        ...
+
+    @property
     def takes_source(self) -> bool:
         """Whether `fused` may ask for the source on its way."""
         ...

@@ -17,7 +17,7 @@ from vrestore.guidance import restoration
 from vrestore.inversion import INVERTED, Inversion
 from vrestore.noise import noise
 from vrestore.padding import pad_to, unpad
-from vrestore.plan import CrossedPlan, Plan, WindowsPlan
+from vrestore.plan import ConsistentPlan, CrossedPlan, Plan, WindowsPlan
 from vrestore.prior import Conditioning, Prior
 from vrestore.priors.guided import unguided
 from vrestore.priors.interpolation import BetweenPrior
@@ -158,7 +158,7 @@ class ShotWalk:
     def _inverting(self, plan: Plan, direction: Direction) -> Inversion:
         """What the shot starts from, where that is made of the source. ConfigError for a prior that cannot."""
         prior = unguided(self._prior)
-        if not isinstance(prior, Inverts) or not isinstance(plan, (WindowsPlan, CrossedPlan)):
+        if not isinstance(prior, Inverts) or not isinstance(plan, (WindowsPlan, CrossedPlan, ConsistentPlan)):
             raise ConfigError(f"the prior {self._prior.facts.name} cannot be inverted; leave inversion at none")
         calls = Calls(prior.inverting(), self._ladder, self._conditioning, self._clock)
         found = Inversion(
@@ -198,6 +198,7 @@ class ShotWalk:
         return start(self._ladder, degraded, partial(self._noise, position, degraded))
 
     def _noise(self, position: int, like: Latent, level: int) -> Latent:
+        position = 0 if self._direction is not None and self._direction.one_noise else position
         return noise(self._task.config.seed, self._shot_start + position, level, _shape(like))
 
     def _solve(self, position: int, z: Latent, x0: Latent, level: int, to: int) -> Latent:

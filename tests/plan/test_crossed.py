@@ -23,13 +23,14 @@ few = settings(max_examples=60, deadline=None)
 def settings_of_plans(draw, **fixed):
     window = draw(st.integers(1, 9))
     frames = draw(st.one_of(st.integers(1, 50), st.just(window), st.just(3 * window + 1)))
+    overlap = draw(st.sampled_from([0, *range(window)]))
     drawn = {
         "frames": frames,
         "window": window,
-        "overlap": draw(st.sampled_from([0, *range(window)])),
+        "overlap": overlap,
         "levels": draw(st.integers(1, 6)),
         "tiled": draw(st.booleans()),
-        "order": draw(st.sampled_from(["wavefront", "sweep"])),
+        "order": draw(st.sampled_from(["wavefront", "sweep"] if overlap else ["wavefront", "sweep", "apart"])),
         "inverse": draw(st.booleans()),
         "anchor": draw(st.one_of(st.none(), st.integers(0, min(window, frames) - 1))),
         "previous": draw(st.booleans()),
@@ -116,10 +117,35 @@ def test_no_more_is_held_than_the_levels_of_the_anchor():
     assert CrossedPlan(WindowsPlan(100, 8, 0, 10, order="sweep")).live_bound == 100
 
 
+def test_windows_walked_one_by_one_read_what_the_wavefront_reads_and_hold_little():
+    """The same calls, in another order: every frame of context at the level of the call, whoever is ahead."""
+    for frames in (40, 37, 8, 3):
+        ways = [
+            CrossedPlan(WindowsPlan(frames, 8, 0, 5, order=order, inverse=inverse))
+            for order in ("wavefront", "apart")
+            for inverse in (False, True)
+        ]
+        for wave, apart in (ways[::2], ways[1::2]):
+            validate(apart)
+            calls = [
+                sorted(
+                    (step.level[0].item(), tuple(step.frames.tolist()), tuple(step.weight.tolist()), step.attend)
+                    for steps in plan.ticks()
+                    for step in steps
+                )
+                for plan in (wave, apart)
+            ]
+            assert calls[0] == calls[1]
+    for frames in (100, 1000):
+        assert CrossedPlan(WindowsPlan(frames, 16, 0, 20, order="apart")).live_bound <= 32 + 2 * 20
+
+
 def test_what_cannot_be_is_refused():
     windows = WindowsPlan(20, 8, 4, 2)
     with pytest.raises(PlanError, match="anchor 8 is not in the first window; use 0 to 7"):
         CrossedPlan(windows, anchor=8)
+    with pytest.raises(PlanError, match="share 4 frames cannot be walked apart"):
+        WindowsPlan(20, 8, 4, 2, order="apart")
     with pytest.raises(PlanError, match="nothing but themselves"):
         CrossedPlan(windows, anchor=None, previous=False, last=False)
     with pytest.raises(PlanError, match="downsampled 0 times"):

@@ -17,6 +17,7 @@ from vrestore.checkpoint import JobFolder
 from vrestore.errors import ConfigError, OutputError
 from vrestore.metrics import psnr_y
 from vrestore.padding import pad_to
+from vrestore.plan import CrossWindow
 from vrestore.priors import prior_of
 from vrestore.report import RunOptions
 from vrestore.tasks.editing import Editing, EditingConfig
@@ -144,6 +145,28 @@ def test_frames_attend_across_windows_to_the_first(settings, film, clips, tmp_pa
         assert torch.equal(pair[0][-1], pair[1][-1]) != crossing
 
 
+def test_what_stands_still_stays_as_it_is_drawn(settings, clips, tmp_path):
+    """One noise for all frames of a shot; of their own, the same frames are drawn differently."""
+    still = clips.write(tmp_path / "still.mkv", np.repeat(clips.scene(1, SIZE), 4, axis=0))
+    settings |= {"cross_window": False, "fidelity": 0.2}
+    for one_noise in (True, False):
+        found = made(settings, still, one_noise=one_noise)
+        assert torch.equal(found[1:], found[:-1]) == one_noise
+
+
+def test_frames_attend_to_shares_of_one_another(settings, film, clips, tmp_path):
+    """Of a window, and of no other; how much they take shows."""
+    frames = clips.read(film)[0].copy()
+    frames[0] = 255 - frames[0]
+    other = clips.write(tmp_path / "other.mkv", frames)
+    settings |= {"window": 3, "overlap": 0, "consistent": 0.5}
+    here, there = (made(settings, source) for source in (film, other))
+    assert not torch.equal(here[2], there[2])
+    assert torch.equal(here[-1], there[-1])
+    assert not torch.equal(here, made(settings, film, consistent=1.0))
+    assert not torch.equal(here, made(settings, film, consistent=0.0))
+
+
 def test_an_inversion_leads_back_to_the_source(settings, film):
     """Without an edit: the prompt says what the source shows, nothing guides. Exact comes nearer than plain.
 
@@ -205,12 +228,14 @@ def test_a_still_and_a_sequence_have_files_beside_them(settings, clips, tmp_path
     assert len(list(tmp_path.glob("s_side-by-side.*.png"))) == len(list(tmp_path.glob("s.*.png"))) == 3
 
 
-def test_a_resumed_edit_has_the_same_bits_in_every_file(settings, clips, tmp_path, monkeypatch):
+@pytest.mark.parametrize("overlap", [2, 0])
+def test_a_resumed_edit_has_the_same_bits_in_every_file(settings, clips, tmp_path, monkeypatch, overlap):
     monkeypatch.setattr(engine, "SEGMENT_FRAMES", 3)
     monkeypatch.setattr(engine, "SHORTEST_SEGMENT", 1)
     film = clips.write(tmp_path / "in.mkv", clips.scene(14, SIZE))
     mask = drawn_mask(tmp_path / "mask.mkv", clips, 14)
     settings |= {"control": ("softedge",), "mask": (str(mask),), "save_control": True, "side_by_side": True}
+    settings |= {"overlap": overlap}
     settings |= {"fidelity": 0.2, "steps": 3, "strength": 1.0, "source_prompt": "a stone", "inversion": "ddim"}
     whole = edit(film, tmp_path / "whole.mkv", **settings)
     saved = JobFolder.save
@@ -234,6 +259,33 @@ def test_a_resumed_edit_has_the_same_bits_in_every_file(settings, clips, tmp_pat
         assert np.array_equal(*(clips.read(path)[0] for path in paths))
 
 
+def test_windows_that_only_touch_are_walked_one_by_one(settings, film, tmp_path):
+    """So few frames are under way, however many steps are taken; what later windows look at is planned for."""
+    long = {"window": 2, "steps": 20, "strength": 1.0}
+    jobs = [
+        engine.prepare(Editing(**settings | long | more), film, None, RunOptions())
+        for more in ({"overlap": 0}, {"overlap": 1}, {"overlap": 0, "cross_window": False})
+    ]
+    assert [job.needs.live_latents(job.memory) for job in jobs] == [3, 7, 1]
+    assert jobs[0].plan(200).live_bound < 50 < jobs[1].plan(200).live_bound
+    assert jobs[0].needs.bank_bytes > 0 == jobs[2].needs.bank_bytes
+
+
+def test_what_is_planned_for_attention_is_what_it_keeps(tiny_edit):
+    """Keys and values of a frame that other windows look at, guided, float32."""
+    source = prior_of(EditingConfig(prior=str(tiny_edit), guidance_scale=2.0, prompt="a stone"))
+    prior = source.load(torch.device("cpu"), torch.float32)
+    size = prior.facts.size_multiple
+    (given,) = prior.conditions([torch.rand(3, 2 * size, 4 * size)])
+    latents = given["degraded_latents"]
+    told = {name: torch.stack([given[name], given[name]])[None] for name in prior.facts.conditionings}
+    attend = CrossWindow(alone=(1,), context=(1,))
+    prior.predict(latents.expand(1, 2, -1, -1, -1), torch.full((1, 2), 500.0), told, attend)
+    bank = prior._attending.bank
+    assert len(bank) == 1
+    assert bank.size == prior.facts.bank_bytes * latents.shape[-2] * latents.shape[-1]
+
+
 def test_another_mask_file_is_another_job(settings, film, clips, tmp_path, monkeypatch):
     mask = drawn_mask(tmp_path / "mask.mkv", clips)
     task = Editing(**settings, mask=(str(mask),))
@@ -251,6 +303,7 @@ WRONG = [
     ({"control": ("tile:1",), "control_weights": (1.0,)}, "control_weights is given beside tile:1; leave one out"),
     ({"control_video": ("mine",)}, "control_video is 'mine'; give NAME=PATH"),
     ({"control_video": ("mine=x.mp4",)}, "mine is no --control; name it there"),
+    ({"consistent": 1.5}, "consistent is 1.5; give a share from 0"),
     ({"feather": -1}, "feather is -1; give 0 to 256 pixels"),
     ({"mask": ("auto:stone",)}, "mask is auto:stone, but source_prompt is None; use its words"),
     ({"mask": ("auto:",)}, "mask is auto:; give auto: once, with words"),

@@ -23,6 +23,8 @@ class CrossWindow:
     """Frames of the window that give the keys and values which they have in this call."""
     context: tuple[int, ...] = ()
     """Those of ``alone`` that are no part of the window: nothing is predicted for them."""
+    once: tuple[int, ...] = ()
+    """Those of ``alone`` that no other window looks at: what they give need not be kept."""
     own: bool = True
     """Whether a frame attends to itself."""
     downsampling: int = 2
@@ -30,13 +32,15 @@ class CrossWindow:
     attends to itself only."""
 
     def __post_init__(self) -> None:
-        for places in (self.alone, self.together, self.context):
+        for places in (self.alone, self.together, self.context, self.once):
             _check_places(places)
         if not set(self.context) <= set(self.alone) or set(self.context) & set(self.together):
             raise PlanError(
                 f"The frames {self.context} are context, those seen alone are {self.alone} and those seen together "
                 f"{self.together}; context is seen alone."
             )
+        if not set(self.once) <= set(self.alone):
+            raise PlanError(f"The frames {self.once} are looked at once, but those seen alone are {self.alone}.")
         if not (self.own or self.alone or self.together):
             raise PlanError("No frame gives keys and values; name one in alone or together, or allow the own frame.")
         _check_downsampling(self.downsampling)

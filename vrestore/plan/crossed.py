@@ -5,7 +5,8 @@ and frames outside the window that the directive names come along as context, at
 
 In a wavefront the anchor is far ahead of later windows. There is one trajectory of it all the same: its latent at each
 level stays readable until the last window has passed that level (`lingers`), so no more latents are held than there are
-levels, however long the video is, and a saved run holds them too.
+levels, however long the video is, and a saved run holds them too. Of windows that do not overlap the last frame of the
+one before lingers alike, and then they can be walked one by one: held are a window and the levels of two frames.
 """
 
 from collections.abc import Iterator
@@ -116,7 +117,7 @@ class CrossedPlan(Directed):
             ticks = self.windows.positions - 1 - min(last, self.windows.positions - 1)
         follows = (frame + 1) // cover.stride
         touches = self._apart and (frame + 1) % cover.stride == 0 and follows < cover.count
-        return max(ticks, int(touches and cover.start(follows) > frame))
+        return self._pace * max(ticks, int(touches and cover.start(follows) > frame))
 
     def ticks(self) -> Iterator[tuple[Step, ...]]:
         """Those of the windows, with context."""
@@ -126,6 +127,11 @@ class CrossedPlan(Directed):
     @property
     def _sweep(self) -> bool:
         return self.windows.order == "sweep"
+
+    @property
+    def _pace(self) -> int:
+        """Ticks from a level of a window to the same one of the next."""
+        return self.levels if self.windows.order == "apart" else 1
 
     @property
     def _whole(self) -> bool:
@@ -148,6 +154,7 @@ class CrossedPlan(Directed):
             alone=tuple(place[frame] for frame in alone),
             together=tuple(place[frame] for frame in others if frame not in alone),
             context=tuple(place[frame] for frame in outside),
+            once=tuple(place[frame] for frame in outside if frame != self.anchor),
             downsampling=self.downsampling,
         )
         if not outside:

@@ -33,7 +33,8 @@ class WindowsPlan(Downward, Tiled):
         overlap: frames that neighbouring windows share, in [0, window).
         levels: T, ladder steps from the noisiest level to the clean one, at least 1.
         tiles: parts of the latent picture (see :func:`vrestore.plan.split`); ``None``: the whole picture in one call.
-        order: "wavefront", or "sweep" for level by level (every frame is held; same result).
+        order: "wavefront"; "sweep" for level by level (every frame is held); "apart" for one window after the other,
+            each down the whole ladder, which windows that do not overlap allow: a window is held. Same result.
         inverse: climb the ladder, from level 0 to T.
 
     Raises:
@@ -45,15 +46,17 @@ class WindowsPlan(Downward, Tiled):
     overlap: int
     levels: int
     tiles: tuple[Tile, ...] | None = None
-    order: Literal["wavefront", "sweep"] = "wavefront"
+    order: Literal["wavefront", "sweep", "apart"] = "wavefront"
     inverse: bool = False
 
     def __post_init__(self) -> None:
         if self.levels < 1:
             raise PlanError(f"A plan of {self.levels} levels moves nothing; use at least 1.")
         self._check_tiles()
-        if self.order not in ("wavefront", "sweep"):
-            raise PlanError(f"Unknown order {self.order!r}; use 'wavefront' or 'sweep'.")
+        if self.order not in ("wavefront", "sweep", "apart"):
+            raise PlanError(f"Unknown order {self.order!r}; use 'wavefront', 'sweep' or 'apart'.")
+        if self.order == "apart" and self.overlap > 0:
+            raise PlanError(f"Windows that share {self.overlap} frames cannot be walked apart; use the wavefront.")
         Cover(self.frames, self.window, self.overlap)  # raises PlanError
 
     @cached_property
@@ -96,6 +99,8 @@ class WindowsPlan(Downward, Tiled):
         """Number of ticks."""
         if self.order == "sweep":
             return self.levels
+        if self.order == "apart":
+            return self.positions * self.levels
         return self.positions + (self.reach + 1) * (self.levels - 1)
 
     @property
@@ -103,12 +108,12 @@ class WindowsPlan(Downward, Tiled):
         """Frames held at most, inside a tick; does not grow with ``frames`` beyond the length of one wavefront.
 
         From the first frame of the window that takes the last ladder step to the last frame of the window that takes
-        the first one, ``(reach + 1) * (levels - 1)`` positions ahead of it.
+        the first one, ``(reach + 1) * (levels - 1)`` positions ahead of it. Apart: the frames of a position.
         """
         if self.order == "sweep":
             return self.frames
         cover = self.cover
-        lead = (self.reach + 1) * (self.levels - 1) * cover.stride
+        lead = 0 if self.order == "apart" else (self.reach + 1) * (self.levels - 1) * cover.stride
         tail = cover.stride - cover.shift if cover.shift else 0
         return min(self.frames, lead + cover.length + tail)
 
@@ -117,6 +122,11 @@ class WindowsPlan(Downward, Tiled):
         if self.order == "sweep":
             for ladder_step in range(self.levels):
                 yield tuple(s for k in range(self.cover.count) for s in self._steps(k, ladder_step))
+            return
+        if self.order == "apart":
+            for position in range(self.positions):
+                for ladder_step in range(self.levels):
+                    yield tuple(s for k in self._windows_at(position) for s in self._steps(k, ladder_step))
             return
         pace = self.reach + 1
         for tick in range(self.critical_path):

@@ -91,6 +91,7 @@ class EditPrior(StablePrior):
             usual_fps=TRAINED_RATE,
             conditionings=frozenset({"text", "control"} if controls else {"text"}),
             call_bytes=facts.call_bytes + more,
+            bank_bytes=_kept_bytes(part_folder(folder, "unet"), controls),
         )
 
     @classmethod
@@ -336,6 +337,22 @@ def motion_folder(folder: Path, options: EditOptions) -> Path | None:
         return None
     motion_settings(found)
     return found
+
+
+def _kept_bytes(unet: Path, controlnets: Sequence[Path]) -> int:
+    """What the networks keep of a frame that other windows look at, per latent pixel: keys and values of two branches
+    of guidance, float32, of the layers that look beyond the own frame (downsampled twice or more)."""
+    total = 0.0
+    for folder in (unet, *controlnets):
+        settings = read_json(folder / "config.json")
+        widths, layers = settings["block_out_channels"], settings.get("layers_per_block", 2)
+        layers = layers if isinstance(layers, int) else max(layers)
+        for i, kind in enumerate(settings.get("down_block_types", ())):
+            if "CrossAttn" in kind and i > 0:
+                sides = 2 * layers + 1 if folder == unet else layers  # on the way up there is one more
+                total += sides * widths[i] / 4**i
+        total += widths[-1] / 4 ** (len(widths) - 1)
+    return round(2 * 2 * 4 * total)
 
 
 def _named(name: str, options: EditOptions) -> Path:
