@@ -105,21 +105,27 @@ def main() -> None:
 @click.argument("clip", type=click.Path(exists=True, path_type=Path))
 @click.option("--frames", default=48, show_default=True)
 @click.option("--window", default=16, show_default=True)
-@click.option("--overlap", default=4, show_default=True)
+@click.option("--overlap", default=0, show_default=True)
+@click.option("--way", "chosen", multiple=True, help="Left out: all.")
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
-def structure(clip: Path, frames: int, window: int, overlap: int, options: tuple[str, ...]) -> None:
-    """With cross-window attention, without, and frame by frame: edges, warping error, seams. OPTIONS go to the edit."""
+def structure(
+    clip: Path, frames: int, window: int, overlap: int, chosen: tuple[str, ...], options: tuple[str, ...]
+) -> None:
+    """Edges, warping error and seams: with cross-window attention, without, and frame by frame with one noise for all
+    and with a noise for each. OPTIONS go to the edit."""
     size = ["--window", str(window), "--overlap", str(overlap), "--end", str(frames)]
     ways = {
         "crossed": [],
         "windows": ["--no-cross-window"],
         "frames": ["--no-cross-window", "--window", "1", "--overlap", "0"],
+        "frames, a noise each": ["--no-cross-window", "--window", "1", "--overlap", "0", "--no-one-noise"],
+        "crossed, a noise each": ["--no-one-noise"],
     }
     source = read(clip)[:frames]
     bounds = list(range(window - overlap, len(source), window - overlap))
-    for name, way in ways.items():
+    for name in chosen or ways:
         with tempfile.TemporaryDirectory() as folder:
-            report = edited(clip, Path(folder) / "out.mkv", *options, *size, *way)
+            report = edited(clip, Path(folder) / "out.mkv", *options, *size, *ways[name])
             found = read(Path(folder) / "out.mkv")
         row = {"way": name, "seconds_per_frame": report["seconds"] / len(found), "peak_mib": report["peak_mib"]}
         row |= edges(source, found) | moving(source, found, bounds)

@@ -57,8 +57,11 @@ def tiny_prior(folder: Path) -> Path:
 class Run:
     """A clip on a prior: its conditioning, the latents that sampling starts from, and what it costs."""
 
-    def __init__(self, folder: Path, clip: Path, frames: int, size: int, steps: int, prompt: str, scale: float) -> None:
-        options = EditOptions(prompt=prompt, guidance_scale=scale)
+    each = False
+    """Whether each frame has a noise of its own."""
+
+    def __init__(self, folder: Path, clip: Path, frames: int, size: int, steps: int, **told: object) -> None:
+        options = EditOptions(**told)
         self.prior = EditPrior.from_pretrained(folder, torch.device("cpu"), torch.float32, options)
         self.ladder = self.prior.ladder(steps)
         with open_reader(probe(clip)) as reader:
@@ -77,8 +80,8 @@ class Run:
         self.rows += x.shape[0] * (x.shape[2] if x.ndim == 5 else 1)
 
     def start(self, frame: int) -> torch.Tensor:
-        clean = self.clean(frame)
-        return start(self.ladder, clean, lambda level: noise(0, frame, level, tuple(clean.shape)))
+        clean, place = self.clean(frame), frame if self.each else 0
+        return start(self.ladder, clean, lambda level: noise(0, place, level, tuple(clean.shape)))
 
     def clean(self, frame: int) -> torch.Tensor:
         return self.entries[frame]["degraded_latents"].clone()
@@ -130,7 +133,8 @@ def pictures_of(run: Run, way: str, window: int, downsampling: int) -> tuple[Ite
     overlap = window // 2 if way.endswith("overlapping") else 0
     if way == "lovecon":
         return lovecon(run, window, downsampling), list(range(0, run.frames, window))
-    windows = WindowsPlan(run.frames, 1 if way == "frames" else window, overlap, run.ladder.levels)
+    length, order = 1 if way == "frames" else window, "wavefront" if overlap else "apart"
+    windows = WindowsPlan(run.frames, length, overlap, run.ladder.levels, order=order)
     bounds = [] if way == "frames" else list(windows.starts)
     if way.startswith("crossed"):
         return ours(run, CrossedPlan(windows, downsampling=downsampling)), bounds
@@ -165,7 +169,8 @@ def report(run: Run, way: str, window: int, downsampling: int) -> dict:
 
 def trip(run: Run, window: int, guesses: int, downsampling: int) -> dict:
     """Inverted and sampled back without guidance, in crossed windows: error of the latents, and of the pictures."""
-    plan = CrossedPlan(WindowsPlan(run.frames, window, 0, run.ladder.levels), downsampling=downsampling)
+    windows = WindowsPlan(run.frames, window, 0, run.ladder.levels, order="apart")
+    plan = CrossedPlan(windows, downsampling=downsampling)
     inverting = run.prior.inverting()
 
     def predict(steps, latents):
@@ -192,6 +197,8 @@ def trip(run: Run, window: int, guesses: int, downsampling: int) -> dict:
 @click.option("--prior", type=click.Path(exists=True, path_type=Path), help="Folder; left out: small random networks.")
 @click.option("--prompt", default="a sharp picture", show_default=True)
 @click.option("--guidance", default=7.5, show_default=True)
+@click.option("--strength", default=1.0, show_default=True)
+@click.option("--each", is_flag=True, help="A noise of its own for each frame, not one for all.")
 @click.option("--frames", default=32, show_default=True)
 @click.option("--size", default=128, show_default=True, help="The longer side in pixels.")
 @click.option("--window", default=8, show_default=True)
@@ -199,11 +206,13 @@ def trip(run: Run, window: int, guesses: int, downsampling: int) -> dict:
 @click.option("--downsampling", default=2, show_default=True, help="Of the layers that look beyond the own frame.")
 @click.option("--guesses", multiple=True, type=int, help="Round trip of an inversion, with so many guesses a level.")
 @click.option("--way", type=click.Choice(WAYS), multiple=True, help="Left out: all, each in a process of its own.")
-def main(clip, prior, prompt, guidance, frames, size, window, steps, downsampling, guesses, way) -> None:
+def main(clip, prior, each, frames, size, window, steps, downsampling, guesses, way, **told) -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         if len(way) == 1 or guesses:
-            run = Run(prior or tiny_prior(Path(folder)), clip, frames, size, steps, prompt, guidance)
+            told["guidance_scale"] = told.pop("guidance")
+            run = Run(prior or tiny_prior(Path(folder)), clip, frames, size, steps, **told)
+            run.each = each
             for count in guesses:
                 click.echo(json.dumps(trip(run, window, count, downsampling)))
             if not guesses:
