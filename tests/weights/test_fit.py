@@ -60,6 +60,13 @@ def test_another_seed_does_not_resume(tmp_path):
         Fit(network(), losses, tmp_path, replace(CONFIG, seed=1))
 
 
+@pytest.mark.parametrize("setting", [{"steps": 0}, {"decay": -1}, {"minutes": -1.0}, {"batch": -2}])
+def test_settings_out_of_range_are_named(setting):
+    ((name, value),) = setting.items()
+    with pytest.raises(ConfigError, match=f"{name} is {value}; give [01] or more"):
+        FitConfig(**setting)
+
+
 def test_the_rate_rises_stays_and_falls():
     rates = [learning_rate(step, CONFIG) / CONFIG.rate for step in (0, 9, 150, 250, 299)]
     assert rates == pytest.approx([0.1, 1.0, 1.0, 0.5, 0.01])

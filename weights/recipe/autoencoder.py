@@ -69,7 +69,7 @@ class Rebuilding(Drawing[AutoencoderDC, Pictures]):
 
     def __init__(self, pool: Path, batch: int = PICTURES, crop: int = CROP) -> None:
         self._pictures = open_pool(pool)["sharp"]
-        self._batch, self._crop = batch, crop
+        self._batch, self._crop = batch or PICTURES, crop
 
     def draw(self, rng: np.random.Generator, moment: Moment) -> Pictures:
         """Crops that hold something, half of them in other colours."""

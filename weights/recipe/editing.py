@@ -219,7 +219,7 @@ class Rendering(Looking[Editor]):
     """The loss: error of the v-prediction, at any time."""
 
     def __init__(self, folder: Path, tokenizer: CLIPTokenizer, batch: int = PICTURES) -> None:
-        super().__init__(folder, tokenizer, batch)
+        super().__init__(folder, tokenizer, batch or PICTURES)
 
     def maps(self, rng: np.random.Generator, sources: Sequence[np.ndarray]) -> np.ndarray:
         """Each of its own kind."""

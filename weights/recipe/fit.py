@@ -53,6 +53,12 @@ class FitConfig:
     report_every: int = 100
     judge_every: int = 500
 
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a value outside its range."""
+        for name, least in (("steps", 1), ("decay", 0), ("minutes", 0), ("batch", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} is {getattr(self, name)}; give {least} or more")
+
     def reached(self, step: int, seconds: float) -> float:
         """How many of ``steps`` count as done, when so many were made in so much time."""
         return seconds / (60 * self.minutes) * self.steps if self.minutes else float(step)

@@ -187,8 +187,8 @@ class Lesson(Tensors):
 class Showing(Drawing[Generator, Lesson]):
     """The loss: error of the v-prediction of the frames that are not given."""
 
-    def __init__(self, folder: Path, tokenizer: CLIPTokenizer, batch: int | None = None) -> None:
-        self._batch, self._alone = CLIPS if batch is None else batch, Lock()
+    def __init__(self, folder: Path, tokenizer: CLIPTokenizer, batch: int = 0) -> None:
+        self._batch, self._alone = batch or CLIPS, Lock()
         self._latents, self._asked = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("latents", "asked"))
         self._tokenizer = tokenizer
         self._products = DDIMScheduler(**SCHEDULE).alphas_cumprod

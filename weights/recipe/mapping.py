@@ -46,7 +46,7 @@ class Telling(Drawing[Reader, Mapped]):
 
     def __init__(self, examples: Path, vae: AutoencoderDC, batch: int = PICTURES) -> None:
         self._sources = np.load(examples / "sources.npy", mmap_mode="r")
-        self._vae, self._batch = vae, batch
+        self._vae, self._batch = vae, batch or PICTURES
 
     def draw(self, rng: np.random.Generator, moment: Moment) -> Mapped:
         """Sources of examples, each with a map of any kind."""

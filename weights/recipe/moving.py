@@ -69,7 +69,7 @@ class Animating(Looking[Mover]):
     """The loss: error of the v-prediction of all frames of a clip, at one time."""
 
     def __init__(self, folder: Path, tokenizer: CLIPTokenizer, batch: int = CLIPS) -> None:
-        super().__init__(folder, tokenizer, batch)
+        super().__init__(folder, tokenizer, batch or CLIPS)
 
     def maps(self, rng: np.random.Generator, sources: Sequence[np.ndarray]) -> np.ndarray:
         """Of one kind for all frames of a clip, made alike."""

@@ -16,7 +16,13 @@ Command = Callable[..., None]
 
 FOLDER = click.Path(path_type=Path)
 THERE = click.Path(exists=True, path_type=Path)
-jobs = click.option("--jobs", default=2, show_default=True, help="Processes that render; the bits do not depend on it.")
+jobs = click.option(
+    "--jobs",
+    default=2,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Processes that render; the bits do not depend on it. 0: in this one.",
+)
 device = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 seed = click.option("--seed", default=0, show_default=True, help="Of everything random.")
 
