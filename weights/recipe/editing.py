@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import cv2
@@ -24,7 +23,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from vrestore.weights.recipe.drawn import Tensors
 from vrestore.weights.recipe.fit import Drawing, Moment, Network
 from vrestore.weights.recipe.looks import COLOURS, LOOKS
-from vrestore.weights.recipe.words import TOKENS, WIDTH, phrase, text_encoder
+from vrestore.weights.recipe.words import TOKENS, WIDTH, Ids, phrase, text_encoder
 
 SIZE, PICTURES = 192, 16
 """Side of the training pictures, and how many a step usually sees."""
@@ -177,7 +176,7 @@ class Looking(Drawing[Network, Lesson]):
 
     def __init__(self, folder: Path, tokenizer: CLIPTokenizer, batch: int) -> None:
         self._arrays = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("sources", "latents", "asked")]
-        self._tokenizer, self._batch, self._alone = tokenizer, batch, Lock()
+        self._ids, self._batch = Ids(tokenizer, TOKENS), batch
         self._products = DDIMScheduler(**SCHEDULE).alphas_cumprod
 
     @abstractmethod
@@ -192,14 +191,6 @@ class Looking(Drawing[Network, Lesson]):
     def led(self, rng: np.random.Generator) -> np.ndarray:
         """Which examples have a map (batch,)."""
 
-    def tokens(self, phrases: Sequence[str]) -> Tensor:
-        """Ids (n, TOKENS) of phrases."""
-        with self._alone:  # a tokenizer takes one thread at a time
-            ids: Tensor = self._tokenizer(
-                list(phrases), padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt"
-            ).input_ids
-        return ids
-
     def draw(self, rng: np.random.Generator, moment: Moment) -> Lesson:
         """Any examples, at times of the noise."""
         sources, latents, asked = self._arrays
@@ -212,7 +203,7 @@ class Looking(Drawing[Network, Lesson]):
         noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32))
         place, wanted = noised(clean, noise, times, self._products)
         led = torch.from_numpy(self.led(rng).astype(np.float32))
-        return Lesson(place, wanted, times, self.tokens(told), maps, led)
+        return Lesson(place, wanted, times, self._ids(told), maps, led)
 
 
 class Rendering(Looking[Editor]):

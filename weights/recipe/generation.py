@@ -9,7 +9,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ from vrestore.weights.recipe.editing import encoded, noised
 from vrestore.weights.recipe.fit import Drawing, Moment
 from vrestore.weights.recipe.machine import made
 from vrestore.weights.recipe.scenes import HUES, SCENES, SIDE, SKIES, Asked
-from vrestore.weights.recipe.words import text_encoder
+from vrestore.weights.recipe.words import Ids, text_encoder
 
 FRAMES, CLIPS = 16, 4
 """Of a training clip; clips of a step."""
@@ -188,9 +187,8 @@ class Showing(Drawing[Generator, Lesson]):
     """The loss: error of the v-prediction of the frames that are not given."""
 
     def __init__(self, folder: Path, tokenizer: CLIPTokenizer, batch: int = 0) -> None:
-        self._batch, self._alone = batch or CLIPS, Lock()
+        self._batch, self._ids = batch or CLIPS, Ids(tokenizer, TOKENS)
         self._latents, self._asked = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("latents", "asked"))
-        self._tokenizer = tokenizer
         self._products = DDIMScheduler(**SCHEDULE).alphas_cumprod
 
     def draw(self, rng: np.random.Generator, moment: Moment) -> Lesson:
@@ -208,7 +206,7 @@ class Showing(Drawing[Generator, Lesson]):
         noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32))
         flat = noised(clean.flatten(0, 1), noise.flatten(0, 1), times.flatten(), self._products)
         place, wanted = (part.unflatten(0, clean.shape[:2]) for part in flat)
-        return Lesson(place, wanted, times, self._tokens(told))
+        return Lesson(place, wanted, times, self._ids(told))
 
     def losses(self, model: Generator, batch: Lesson, moment: Moment) -> Mapping[str, Tensor]:
         """Of one step."""
@@ -220,13 +218,6 @@ class Showing(Drawing[Generator, Lesson]):
     def _phrase(self, rng: np.random.Generator, row: np.integer[Any]) -> str:
         scene, hue, time = (list(names)[n] for names, n in zip((SCENES, HUES, SKIES), self._asked[row], strict=True))
         return phrase(rng, scene, hue, time)
-
-    def _tokens(self, phrases: Sequence[str]) -> Tensor:
-        with self._alone:  # a tokenizer takes one thread at a time
-            ids: Tensor = self._tokenizer(
-                list(phrases), padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt"
-            ).input_ids
-        return ids
 
 
 def export(model: Generator, folder: Path) -> None:

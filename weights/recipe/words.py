@@ -4,9 +4,11 @@ import json
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
-from transformers import CLIPTextConfig, CLIPTextModel
+from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from vrestore.weights.recipe.looks import COLOURS, LOOKS
 
@@ -124,6 +126,21 @@ def write_tokenizer(folder: Path, words: Sequence[str] | None = None, length: in
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
     return ids
+
+
+class Ids:
+    """Makes ids (n, length) of phrases, for one thread at a time: a tokenizer bears no more."""
+
+    def __init__(self, tokenizer: CLIPTokenizer, length: int) -> None:
+        self._tokenizer, self._length, self._alone = tokenizer, length, Lock()
+
+    def __call__(self, phrases: Sequence[str]) -> Tensor:
+        """Padded, or cut."""
+        with self._alone:
+            ids: Tensor = self._tokenizer(
+                list(phrases), padding="max_length", max_length=self._length, truncation=True, return_tensors="pt"
+            ).input_ids
+        return ids
 
 
 def text_encoder(size: int, width: int = WIDTH, length: int = TOKENS) -> CLIPTextModel:
