@@ -115,10 +115,14 @@ class _Count:
     def begin(self, frames: int) -> None:
         """Take up the count of an earlier run."""
         self.frames = self._before = frames
+        self._tell_caller()
 
     def add(self, restored: Restored) -> None:
         """Count a finished frame, and tell the caller."""
         self.frames += 1
+        self._tell_caller()
+
+    def _tell_caller(self) -> None:
         if self._tell is not None:
             self._tell(Progress(self.frames, self._errand.frames, self.clock.total(), "generate"))
 
