@@ -18,7 +18,7 @@ from vrestore.memory import FREE_SHARE, MOST_BATCH
 from vrestore.padding import padded_size
 from vrestore.plan import Outline, outline
 from vrestore.plans import latent_frames, plan_for, usual_plan
-from vrestore.prior import PriorFacts
+from vrestore.prior import MadeOf, PriorFacts
 from vrestore.prior_options import generation_options
 from vrestore.priors import PriorSource, find_prior
 from vrestore.prompts import Timeline
@@ -131,9 +131,9 @@ def prepare(task: Makes, output: Path | None, options: MakeOptions) -> Errand:
     if "rate" in prior.takes:
         prior = replace(prior, options=replace(generation_options(prior.options), rate=round(fps)))
     prior = _that_fits(prior, device)
-    facts, steps = prior.facts, config.steps or prior.facts.usual_steps
+    facts, steps = replace(prior.facts, name=config.prior), config.steps or prior.facts.usual_steps
     prompts = _prompts(task, prior, fps, given)
-    size, ends = _read(config, given, prior, video)
+    size, ends = _read(config, given, facts, prior.adapter.made_of, video)
     prior.check(steps, size, size)
     known, frames = len(ends.start), _frames(config, given, facts, ends)
     latents = _latents(frames, ends.hidden, facts)
@@ -173,7 +173,7 @@ def described(errand: Errand) -> MakingPlan:
         frames=errand.frames,
         fps=str(score.fps),
         codec=f"{errand.encoding.codec} {errand.encoding.pix_fmt}" if errand.encoding else "nothing",
-        prior=errand.prior.facts.name,
+        prior=errand.task.config.prior,
         steps=score.plan.levels,
         plan=errand.plan_name,
         window=min(score.plan.window, score.plan.frames),
@@ -210,12 +210,12 @@ def _that_fits(prior: PriorSource, device: torch.device) -> PriorSource:
     weights = sum(path.stat().st_size for path in prior.weights())
     if weights <= WEIGHTS_SHARE * free_bytes(device):
         return prior
-    log.warning("the weights of %s take %.0f MiB: they stay in the machine's memory", prior.facts.name, weights / 2**20)
+    log.warning("the weights take %.0f MiB: they stay in the machine's memory", weights / 2**20)
     return replace(prior, options=replace(told, offload=True))
 
 
 def _prompts(task: Makes, prior: PriorSource, fps: Fraction, given: Given) -> Timeline | None:
-    prompts, name = task.script(fps), prior.facts.name
+    prompts, name = task.script(fps), task.config.prior
     if prior.adapter.made_of == "words":
         if prompts is None:
             raise ConfigError(f"nothing says what the prior {name} is to show; give --prompt or --timeline")
@@ -235,10 +235,9 @@ def _check_prompts(prompts: Timeline, frames: int, fps: Fraction) -> None:
 
 
 def _read(
-    config: MakingConfig, given: Given, prior: PriorSource, video: VideoInfo | None
+    config: MakingConfig, given: Given, facts: PriorFacts, made_of: MadeOf, video: VideoInfo | None
 ) -> tuple[tuple[int, int], _Ends]:
     """The (height, width) of the output, and what is given, of that size."""
-    facts = prior.facts
     first, last = (None if path is None else picture_of(path) for path in (given.first, given.last))
     own = [(one.shape[-2], one.shape[-1]) for one in (first, last) if one is not None]
     if video is not None:
@@ -256,7 +255,7 @@ def _read(
             f"a last picture is given, but a latent of the prior {facts.name} holds {facts.temporal_factor} frames; "
             "leave --last out, or name another prior"
         )
-    if prior.adapter.made_of == "picture":
+    if made_of == "picture":
         return size, _Ends(picture=sides[0], end=sides[1])
     start = () if sides[0] is None else (sides[0],)
     if video is None:
@@ -336,8 +335,7 @@ def _encoding(target: VideoInfo, output: Path, given: Given, options: MakeOption
         raise ConfigError(f"{'stdout' if is_pipe(output) else output} cannot be resumed; leave --resume out")
     if options.resume and hasattr(prior.adapter, "decoder"):
         raise ConfigError(
-            f"the prior {prior.facts.name} makes every frame with what it remembers of those before, which is not "
-            "kept; leave --resume out"
+            "the prior makes every frame with what it remembers of those before, which is not kept; leave --resume out"
         )
     return encoding
 
