@@ -263,7 +263,7 @@ def test_a_video_goes_on_with_wan(tiny_wan, tmp_path, clips):
     assert (errand.given, errand.score.hidden, errand.score.plan.frames) == (2, 5, 4)
     assert torch.stack(list(task.stream())).shape == (8, 3, 32, 32)
     with pytest.raises(
-        ConfigError, match="frames is 9; going on from a video the prior .* makes 4 k of them: give 8 or 12"
+        ConfigError, match=r"frames is 9; going on from a video the prior .* makes 4 k of them: give 8 or 12"
     ):
         prepare(Generation(task.config, frames=9), None, MakeOptions())
 
