@@ -31,9 +31,9 @@ Tokens = Float[Tensor, "places frames channels"]
 """Of every place of a picture (and every clip of a batch) the frames, one after another."""
 Heads = Float[Tensor, "places heads frames dim"]
 
-CACHED = 1 << 19
-"""Numbers in the queries of all windows that are worked on at once on a CPU: what a second-level cache holds with keys
-and values. Other devices are given everything."""
+CACHED, LAUNCHED = 1 << 19, 1 << 26
+"""Numbers in the queries of all windows that are worked on at once: on a CPU what a second-level cache holds with keys
+and values, elsewhere what keeps a device busy and takes little memory."""
 AT_ONCE = 16
 """Frames that layers within frames are given at once on a CPU."""
 
@@ -146,11 +146,11 @@ def _forward(
         return plain(hidden_states=hidden_states, **rest)
     cover = Cover(frames, told.window, told.window - told.stride)
     mix = partial(windows_mixed, cover)
-    at_once = len(hidden_states)
+    numbers = CACHED if hidden_states.device.type == "cpu" else LAUNCHED
+    at_once = max(1, numbers // (cover.count * cover.length * hidden_states.shape[2]))
     if isinstance(told, SpectralTime) and sizes.downsampled(told.downsampling):
         mix = partial(_two_bands, told, sizes.here, mix)
-    elif hidden_states.device.type == "cpu":
-        at_once = max(1, CACHED // (cover.count * cover.length * hidden_states.shape[2]))
+        at_once = len(hidden_states)  # a picture's places belong together
     return torch.cat([_block(block, part, mix) for part in hidden_states.split(at_once)])
 
 
@@ -222,11 +222,12 @@ def _products(windows: Sequence[Tensor], scale: float) -> Tensor:
 @lru_cache(maxsize=64)
 def _pyramids(cover: Cover) -> Tensor:
     """(windows, frames of one, 1): how much every window says of its frames; what is said of a frame adds up to one."""
-    ramp = torch.arange(1, cover.length + 1)
-    ramp = torch.minimum(ramp, ramp.flip(0)).float()
-    spans = torch.tensor([list(range(start, start + cover.length)) for start in cover.starts()])
-    total = torch.zeros(cover.extent).index_add(0, spans.flatten(), ramp.repeat(cover.count))
-    return (ramp / total[spans])[..., None]
+    with torch.inference_mode(mode=False):  # it is kept, and may be needed where gradients are
+        ramp = torch.arange(1, cover.length + 1)
+        ramp = torch.minimum(ramp, ramp.flip(0)).float()
+        spans = torch.tensor([list(range(start, start + cover.length)) for start in cover.starts()])
+        total = torch.zeros(cover.extent).index_add(0, spans.flatten(), ramp.repeat(cover.count))
+        return (ramp / total[spans])[..., None]
 
 
 def _two_bands(told: SpectralTime, size: tuple[int, int], local: Mix, given: Sequence[Given], scale: float) -> Heads:
