@@ -60,6 +60,14 @@ def test_another_seed_does_not_resume(tmp_path):
         Fit(network(), losses, tmp_path, replace(CONFIG, seed=1))
 
 
+def test_a_state_of_an_earlier_version_does_not_resume(tmp_path):
+    Fit(network(), losses, tmp_path, CONFIG).save()
+    saved = torch.load(tmp_path / "state.pt", weights_only=True)
+    torch.save(saved | {"average": dict(enumerate(saved["average"]))}, tmp_path / "state.pt")
+    with pytest.raises(ConfigError, match="earlier version of the recipe; use another folder"):
+        Fit(network(), losses, tmp_path, CONFIG)
+
+
 @pytest.mark.parametrize("setting", [{"steps": 0}, {"decay": -1}, {"minutes": -1.0}, {"batch": -2}])
 def test_settings_out_of_range_are_named(setting):
     ((name, value),) = setting.items()

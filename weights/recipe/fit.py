@@ -211,6 +211,8 @@ class Fit(Generic[Network]):
         if changed:
             was = ", ".join(f"{k} {saved['config'][k]}" for k in sorted(changed))
             raise ConfigError(f"{self._state} was trained with {was}; use another folder, or the same settings")
+        if not isinstance(saved["average"], list):
+            raise ConfigError(f"{self._state} was written by an earlier version of the recipe; use another folder")
         self.model.load_state_dict(saved["model"])
         self._optimiser.load_state_dict(saved["optimiser"])
         self._average, self.step = saved["average"], saved["step"]
