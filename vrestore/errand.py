@@ -1,6 +1,7 @@
 """A run without a source before it starts: what is asked, checked, and what it will cost."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -10,23 +11,22 @@ import torch
 
 from vrestore.checkpoint import fingerprint
 from vrestore.device import free_bytes, resolve_device, resolve_dtype
-from vrestore.ends import checked_video, end_of, fitted, picture_of
+from vrestore.ends import frames_of, latents_of, places_of, read_ends
 from vrestore.errors import ConfigError, OutputError
-from vrestore.making import Given, Makes, MakingConfig, MakingPlan
+from vrestore.making import Given, Makes, MakingPlan
 from vrestore.making_walk import Score
 from vrestore.memory import FREE_SHARE, MOST_BATCH
 from vrestore.padding import padded_size
 from vrestore.plan import Outline, outline
-from vrestore.plans import latent_frames, plan_for, usual_plan
-from vrestore.prior import MadeOf, PriorFacts
+from vrestore.plans import plan_for, usual_plan
 from vrestore.prior_options import generation_options
 from vrestore.priors import PriorSource, find_prior
 from vrestore.prompts import Timeline
 from vrestore.report import MakeOptions
-from vrestore.shapes import Frame
 from vrestore.video import ColorTags, VideoInfo, probe
-from vrestore.video.formats import rate_of
-from vrestore.video.output import AnyEncoding, at_once, check_output, choose_output
+from vrestore.video.formats import Formats, rate_of
+from vrestore.video.output import AnyEncoding, at_once, check_output, choose_output, first_number
+from vrestore.video.sequence import Pattern, sequence_files
 from vrestore.video.y4m import is_pipe
 
 log = logging.getLogger(__name__)
@@ -54,6 +54,8 @@ class Errand:
     """Of the output."""
     given: int
     """Latents that are given."""
+    files: tuple[Path, ...]
+    """What the result depends on."""
     costs: Outline
     device: torch.device
     dtype: torch.dtype
@@ -95,7 +97,7 @@ class Errand:
         return {
             "task": self.task.name,
             "weights": [fingerprint(path) for path in self.prior.weights()],
-            "files": [fingerprint(path) for path in self.task.files()],
+            "files": [fingerprint(path) for path in self.files],
             **{name: value for name, value in asdict(self.task.config).items() if name not in ("download", "batch")},
             "frames": self.frames,
             "fps": str(self.score.fps),
@@ -105,16 +107,6 @@ class Errand:
             "dtype": str(self.dtype),
             "encoding": asdict(self.encoding) if self.encoding else None,
         }
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Ends:
-    """What is given, read."""
-
-    start: tuple[Frame, ...] = ()
-    end: Frame | None = None
-    hidden: int = 0
-    picture: Frame | None = None
 
 
 def prepare(task: Makes, output: Path | None, options: MakeOptions) -> Errand:
@@ -133,11 +125,11 @@ def prepare(task: Makes, output: Path | None, options: MakeOptions) -> Errand:
     prior = _that_fits(prior, device)
     facts, steps = replace(prior.facts, name=config.prior), config.steps or prior.facts.usual_steps
     prompts = _prompts(task, prior, fps, given)
-    size, ends = _read(config, given, facts, prior.adapter.made_of, video)
+    size, ends = read_ends(config, given, facts, prior.adapter.made_of, video)
     prior.check(steps, size, size)
-    known, frames = len(ends.start), _frames(config, given, facts, ends)
-    latents = _latents(frames, ends.hidden, facts)
-    places = _places(known, ends, latents, facts)
+    known, frames = len(ends.start), frames_of(config, facts, ends)
+    latents = latents_of(frames, ends.hidden, facts)
+    places = places_of(known, ends, latents, facts)
     if len(places) == latents:
         raise ConfigError(f"frames is {frames}, and all of them are given; ask for more")
     name = config.plan or usual_plan(facts)
@@ -145,14 +137,17 @@ def prepare(task: Makes, output: Path | None, options: MakeOptions) -> Errand:
     if prompts is not None:
         _check_prompts(prompts, frames, fps)
     target = _target(video, size, frames, fps)
-    encoding = None if output is None else _encoding(target, output, given, options, prior)
+    files = _files(task, given, video)
+    if output is not None and video is not None:
+        options = replace(options, formats=_numbered_on(options.formats, output, video))
+    encoding = None if output is None else _encoding(target, output, files, options, prior)
     score = Score(
         plan=plan, size=size, fps=fps, seed=config.seed, noise=(config.noise, config.noise_share), prompts=prompts,
         start=ends.start, end=ends.end, hidden=ends.hidden, picture=ends.picture,
     )  # fmt: skip
     errand = Errand(
         task=task, output=output or Path(), target=target, encoding=encoding, prior=prior, score=score, plan_name=name,
-        frames=frames, given=len(places), costs=outline(plan), device=device, dtype=dtype,
+        frames=frames, given=len(places), files=files, costs=outline(plan), device=device, dtype=dtype,
     )  # fmt: skip
     return replace(errand, score=replace(score, batch=config.batch or _batch(errand)))
 
@@ -234,81 +229,6 @@ def _check_prompts(prompts: Timeline, frames: int, fps: Fraction) -> None:
             prompts.at(frame / fps)
 
 
-def _read(
-    config: MakingConfig, given: Given, facts: PriorFacts, made_of: MadeOf, video: VideoInfo | None
-) -> tuple[tuple[int, int], _Ends]:
-    """The (height, width) of the output, and what is given, of that size."""
-    first, last = (None if path is None else picture_of(path) for path in (given.first, given.last))
-    own = [(one.shape[-2], one.shape[-1]) for one in (first, last) if one is not None]
-    if video is not None:
-        own = [(video.height, video.width)]
-        for name, side, wanted in (("height", video.height, config.height), ("width", video.width, config.width)):
-            if wanted not in (None, side):
-                raise ConfigError(f"{name} is {wanted}, but {video.path} has {side}; leave it out")
-    size = _size(config, own[0] if own else None, facts)
-    sides = [
-        None if one is None or path is None else fitted(one, size, path)
-        for one, path in ((first, given.first), (last, given.last))
-    ]
-    if sides[1] is not None and facts.temporal_factor > 1:
-        raise ConfigError(
-            f"a last picture is given, but a latent of the prior {facts.name} holds {facts.temporal_factor} frames; "
-            "leave --last out, or name another prior"
-        )
-    if made_of == "picture":
-        return size, _Ends(picture=sides[0], end=sides[1])
-    start = () if sides[0] is None else (sides[0],)
-    if video is None:
-        return size, _Ends(start=start, end=sides[1])
-    half = max(1, (config.window or facts.window) // 2)
-    wanted = given.context or (half - 1) * facts.temporal_factor + 1
-    hidden = checked_video(video, facts.temporal_factor, wanted)
-    return size, _Ends(start=tuple(end_of(video, hidden)), end=sides[1], hidden=hidden)
-
-
-def _size(config: MakingConfig, own: tuple[int, int] | None, facts: PriorFacts) -> tuple[int, int]:
-    """(height, width): as asked; what is left out from what is given, in its shape, or the prior's own."""
-    usual = own or facts.usual_size
-    if config.height is not None and config.width is not None:
-        return config.height, config.width
-    if usual is None:
-        raise ConfigError(f"the prior {facts.name} does not say which size it is made for; give --width and --height")
-    height, width = usual
-    if config.height is not None:
-        return config.height, max(1, round(width * config.height / height)) if own else width
-    if config.width is not None:
-        return max(1, round(height * config.width / width)) if own else height, config.width
-    return usual
-
-
-def _frames(config: MakingConfig, given: Given, facts: PriorFacts, ends: _Ends) -> int:
-    """Frames to make: those asked for, or as many as fit into one call with what is given."""
-    if config.frames is not None:
-        return config.frames
-    factor, window = facts.temporal_factor, min(config.window or facts.window, facts.window)
-    if ends.hidden:
-        return factor * max(1, window - (ends.hidden - 1) // factor - 1)
-    return 1 + factor * (window - 1)
-
-
-def _latents(frames: int, hidden: int, facts: PriorFacts) -> int:
-    """Latents of the frames that are made and those before them; ConfigError if that is no whole number."""
-    factor = facts.temporal_factor
-    if hidden and frames % factor:
-        below = frames // factor * factor
-        allowed = f"{below} or {below + factor}" if below else f"{factor}"
-        raise ConfigError(
-            f"frames is {frames}; going on from a video the prior {facts.name} makes {factor} k of them: give {allowed}"
-        )
-    return latent_frames(frames + hidden, facts)
-
-
-def _places(known: int, ends: _Ends, latents: int, facts: PriorFacts) -> frozenset[int]:
-    """Places of the latents that are given."""
-    start = range(min(latents, (known - 1) // facts.temporal_factor + 1 if known else 0))
-    return frozenset((*start, *((latents - 1,) if ends.end is not None else ())))
-
-
 def _target(video: VideoInfo | None, size: tuple[int, int], frames: int, fps: Fraction) -> VideoInfo:
     """Facts of the output: the colours of the video that goes on, or R'G'B' without a tag. It has no other streams."""
     plain = VideoInfo(
@@ -322,15 +242,19 @@ def _target(video: VideoInfo | None, size: tuple[int, int], frames: int, fps: Fr
     return replace(plain, **same, chromaticities=video.chromaticities)
 
 
-def _encoding(target: VideoInfo, output: Path, given: Given, options: MakeOptions, prior: PriorSource) -> AnyEncoding:
+def _encoding(
+    target: VideoInfo, output: Path, files: Sequence[Path], options: MakeOptions, prior: PriorSource
+) -> AnyEncoding:
     """How the output is encoded; what forbids to write it is found here."""
     formats = replace(options.formats, alpha=False)
     span = (0, target.frames)
     encoding = choose_output(target, output, (target.height, target.width), span, formats)
     check_output(target, output, span, formats, overwrite=options.overwrite)
-    for path in given.paths:
-        if output.exists() and path.exists() and output.samefile(path):
-            raise OutputError(f"{output} is given as what it is to be made from; name another output with -o")
+    pattern, first = Pattern.of(output), first_number(target, span, formats)
+    written = [output] if pattern is None else [pattern.file(first + n) for n in range(target.frames)]
+    taken = {path.resolve() for path in files}.intersection(path.resolve() for path in written)
+    if taken:
+        raise OutputError(f"{min(taken)} is given as what it is to be made from; name another output with -o")
     if options.resume and at_once(output):
         raise ConfigError(f"{'stdout' if is_pipe(output) else output} cannot be resumed; leave --resume out")
     if options.resume and hasattr(prior.adapter, "decoder"):
@@ -338,6 +262,19 @@ def _encoding(target: VideoInfo, output: Path, given: Given, options: MakeOption
             "the prior makes every frame with what it remembers of those before, which is not kept; leave --resume out"
         )
     return encoding
+
+
+def _files(task: Makes, given: Given, video: VideoInfo | None) -> tuple[Path, ...]:
+    """What the result depends on; of an image sequence all pictures."""
+    others = (path for path in task.files() if path != given.video)
+    return (*others, *(() if video is None else sequence_files(video)))
+
+
+def _numbered_on(formats: Formats, output: Path, video: VideoInfo) -> Formats:
+    """Where an image sequence goes on as one, its numbers go on, too."""
+    if video.numbers is None or formats.first_number is not None or Pattern.of(output) is None:
+        return formats
+    return replace(formats, first_number=video.numbers[1] + 1)
 
 
 def _batch(errand: Errand) -> int:

@@ -23,7 +23,7 @@ from vrestore.preset import from_preset
 from vrestore.priors import PriorSource
 from vrestore.report import MakeOptions
 from vrestore.tasks.generation import Generation, GenerationConfig, generate
-from vrestore.video import probe, write_still
+from vrestore.video import Formats, probe, write_still
 
 ROOT = Path(__file__).parents[2]
 PLANS = ["keyframes", "diagonal", "chunks", "windows"]
@@ -201,6 +201,16 @@ def test_what_goes_on_from_a_short_video_sees_all_of_it(usual, tmp_path, clips):
     assert (result.frames, result.fps) == (6, "12")
     planned = plan_making(Generation(**usual, from_video=source, context=1, frames=2), tmp_path / "x.mkv")
     assert (planned.given, planned.latents) == (1, 3)
+
+
+def test_an_image_sequence_goes_on_with_its_numbers(usual, tmp_path):
+    shot = tmp_path / "shot.%03d.png"
+    generate(shot, **usual, frames=2)
+    generate(shot, **usual, frames=3, from_video=shot)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"shot.{n:03d}.png" for n in range(1, 6)]
+    options = MakeOptions(formats=Formats(first_number=5))
+    with pytest.raises(OutputError, match=r"shot\.005\.png is given as what it is to be made from"):
+        generate(shot, **usual, frames=2, from_video=shot, options=options)
 
 
 def test_pictures_are_resized_but_not_cropped(usual, tmp_path):
