@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import cv2
-import numpy as np
 import torch
 from torch import Tensor
 
 from vrestore.clock import Clock
-from vrestore.depth_walk import DepthWalk, Finish, Range
+from vrestore.depth_refine import SHARE
+from vrestore.depth_walk import DepthWalk, Finish, Range, sees, unit
 from vrestore.engine import run, stream
 from vrestore.errors import ConfigError, PlanError, PriorError
 from vrestore.plan import SnippetsPlan, Tile
@@ -27,6 +27,7 @@ from vrestore.priors import PriorSource, prior_of
 from vrestore.registration import Map
 from vrestore.report import RunOptions, RunResult
 from vrestore.shapes import Frame, OutputFrame
+from vrestore.steadying import REACH
 from vrestore.task import TaskConfig
 from vrestore.video import DecodedFrame, Formats, VideoInfo
 from vrestore.video.colormaps import COLORMAPS, coloured
@@ -40,10 +41,8 @@ from vrestore.video.stills import is_still_name
 
 log = logging.getLogger(__name__)
 
-LARGEST = 2.0
-"""How many times larger than the source, at most, the prior sees it: it was not trained on mush."""
-SMALLEST = 2
-"""Sides of what the prior sees, at least, in what its sides are multiples of."""
+MOST_REFINED, MOST_STEADY = 250, 30
+"""Steps of a refinement, and frames over which maps are averaged."""
 HDR = (16, 18)
 """Transfer functions of H.273 in whose codes a colour map would shine."""
 UNUSED = ("fidelity", "window", "overlap", "propagation", "motion_guidance")
@@ -72,6 +71,15 @@ class DepthConfig(TaskConfig):
     resolution: Annotated[
         int | None, "Longer side in pixels at which the prior sees the video; left out: what it was made for."
     ] = None
+    steady: Annotated[
+        int,
+        "Frames to either side over which maps are averaged along the motion of the picture, 0 for none: less flicker.",
+    ] = REACH
+    refine: Annotated[
+        int,
+        "Steps in which registered maps go through the prior once more, 0 for none: 10 is RollingDepth's. For priors "
+        "made for it; takes several times as long.",
+    ] = 0
     align: Annotated[bool, "Register snippets with one another."] = True
     block: Annotated[
         int, "Frames that are registered together; longer shots go in linked blocks, which bounds memory."
@@ -85,6 +93,10 @@ class DepthConfig(TaskConfig):
             raise ConfigError(f"snippet is {self.snippet}; give 1 to 4 frames")
         if self.resolution is not None and not 32 <= self.resolution <= 4096:
             raise ConfigError(f"resolution is {self.resolution}; give 32 to 4096 pixels")
+        if not 0 <= self.refine <= MOST_REFINED:
+            raise ConfigError(f"refine is {self.refine}; give 0 to {MOST_REFINED} steps")
+        if not 0 <= self.steady <= MOST_STEADY:
+            raise ConfigError(f"steady is {self.steady}; give 0 to {MOST_STEADY} frames")
         if self.block < 1:
             raise ConfigError(f"block is {self.block}; give 1 or more frames")
         for name, allowed in (
@@ -153,18 +165,21 @@ class Depth:
                 f"the prior {self.config.prior!r} makes no depth; name one that does, such as depth, or a folder of "
                 "Marigold"
             )
+        most = prior.facts.most_steps
+        if most is not None and SHARE * self.config.refine > most:
+            raise ConfigError(
+                f"refine is {self.config.refine}; the prior {prior.facts.name} takes at most {most // SHARE}"
+            )
 
     def seen_size(self, prior: PriorSource, height: int, width: int) -> tuple[int, int]:
         """(height, width) at which the prior sees a frame: its longer side as asked for, both sides what it takes."""
-        resolution = self.config.resolution or prior.adapter.resolution_of(prior.folder)
-        scale = min(resolution / max(height, width), LARGEST)
-        multiple = prior.facts.size_multiple
-        rows, columns = (max(SMALLEST, round(side * scale / multiple)) * multiple for side in (height, width))
-        return rows, columns
+        return sees(prior, height, width, self.config.resolution)
 
     def plan(self, frames: int, steps: int, tiles: tuple[Tile, ...] | None, together: int) -> SnippetsPlan:
         """The snippets of a shot."""
-        return SnippetsPlan(frames, self.config.distances(), self.config.snippet, steps, tiles, together)
+        return SnippetsPlan(
+            frames, self.config.distances(), self.config.snippet, steps, tiles, together, self.config.refine
+        )
 
     def held_bytes(self, prior: PriorSource, height: int, width: int) -> int:
         """Maps that wait for their block, in 16 bits, and what is written of one."""
@@ -219,7 +234,7 @@ class Depth:
         def picture(found: Map, whole: Range, seen: Tensor | None) -> Tensor:
             large = cv2.resize(found, size[::-1], interpolation=cv2.INTER_LINEAR)
             low, high = (whole.low, whole.high) if gray else whole.usual
-            values = np.clip((large - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
+            values = unit(large, low, high)
             if gray:
                 return torch.from_numpy(values).expand(3, -1, -1)
             colours = torch.from_numpy(coloured(values, config.colormap))
@@ -232,6 +247,7 @@ class Depth:
             align=config.align,
             block=config.block,
             nearer=_nearer(source),
+            steady=config.steady,
         )
         return DepthWalk(prior, plan, frames, clock, finish, seed=config.seed, begin=begin)
 

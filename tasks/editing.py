@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from vrestore.controls import CONTROLS
+from vrestore.depth_control import DEPTH, DepthMaps, depth_prior
 from vrestore.direction import GAP, MASK, SIDE_BY_SIDE, EditDirection, Wish, control_name
 from vrestore.engine import run, stream
 from vrestore.errors import ConfigError
@@ -48,12 +49,13 @@ class EditingConfig(EditOptions, TaskConfig):
     control: Annotated[
         tuple[str, ...] | None,
         "Map of the structure that leads the edit, NAME or NAME:WEIGHT; more than one may be given. canny, sobel, "
-        "softedge, lineart, luma, blur, shuffle; tile: the frame itself; none: no map; any other name with "
+        "softedge, lineart, luma, blur, shuffle, depth; tile: the frame itself; none: no map; any other name with "
         "--control-video. Left out: tile, where the prior has a ControlNet.",
     ] = None
     control_video: Annotated[
         tuple[str, ...], "Maps of your own as NAME=PATH, a video with a frame for each or a picture."
     ] = field(default=(), metadata={WHOLE: True})
+    depth_prior: Annotated[str, "What makes the map depth: name or folder of a prior of depth."] = DEPTH
     mask: Annotated[
         tuple[str, ...],
         "Where to edit: a video or picture, white there; or auto:WORDS of --source-prompt. Of both, what both show.",
@@ -95,8 +97,8 @@ class EditingConfig(EditOptions, TaskConfig):
             raise ConfigError(f"control is {', '.join(names)}; give each once, or none alone")
         given = self.own_controls()
         for name in names:
-            if name not in (*CONTROLS, NONE, *given):
-                known = ", ".join(CONTROLS)
+            if name not in (*CONTROLS, DEPTH, NONE, *given):
+                known = ", ".join((*CONTROLS, DEPTH))
                 raise ConfigError(f"control is {name!r}; give {known}, {NONE}, or a video for it with --control-video")
         if not 0 <= self.feather <= MOST_FEATHER:
             raise ConfigError(f"feather is {self.feather}; give 0 to {MOST_FEATHER} pixels")
@@ -184,6 +186,7 @@ class Editing(OwnSize):
             check_alongside(path, info, "mask")
         for path in self.config.own_controls().values():
             check_alongside(path, info, "control video")
+        self._depth_files()
         if self._controls(facts) and "control" not in facts.conditionings:
             raise ConfigError(
                 f"control is {', '.join(self._controls(facts))}, but the prior {facts.name} has no ControlNet; name "
@@ -195,9 +198,9 @@ class Editing(OwnSize):
             )
 
     def files(self) -> tuple[Path, ...]:
-        """Prompts, masks and control videos."""
+        """Prompts, masks, control videos, and the weights of the map depth."""
         prompts = [] if self.config.prompts is None else [self.config.prompts]
-        return (*prompts, *self.config.drawn(), *self.config.own_controls().values())
+        return (*prompts, *self.config.drawn(), *self.config.own_controls().values(), *self._depth_files())
 
     def beside(self, height: int, width: int, facts: PriorFacts) -> Mapping[str, tuple[int, int]]:
         """The files that are wanted, and their sizes."""
@@ -241,6 +244,7 @@ class Editing(OwnSize):
             source=config.source_prompt or "",
             controls=self._controls(prior.facts),
             given=config.own_controls(),
+            shots={DEPTH: self._depth(prior, info).shot} if self._makes_depth() else {},
             masks=config.drawn(),
             words=config.words,
             guesses={"none": 0, "ddim": 1, "exact": GUESSES}[config.inversion],
@@ -252,6 +256,16 @@ class Editing(OwnSize):
             beside=tuple(self.beside(height, width, prior.facts)),
         )
         return EditDirection(prior, info, wish)
+
+    def _makes_depth(self) -> bool:
+        return DEPTH in (self.config.control or ()) and DEPTH not in self.config.own_controls()
+
+    def _depth_files(self) -> list[Path]:
+        """PriorError where they are missing."""
+        return depth_prior(self.config.depth_prior).weights() if self._makes_depth() else []
+
+    def _depth(self, prior: Prior, info: VideoInfo) -> DepthMaps:
+        return DepthMaps(info, depth_prior(self.config.depth_prior), prior.device, self.config.seed)
 
     def _script(self) -> Script:
         return Script(()) if self.config.prompts is None else read_prompts(self.config.prompts)

@@ -106,3 +106,12 @@ def test_files_of_prompts():
     assert [shots.at(time, shot, 10)[0][0] for time, shot in ((10, 1), (11, 2), (12, 2), (12, 3))] == [
         "pencil sketch", "watercolour", "oil painting", "a photo"
     ]  # fmt: skip
+
+
+def test_depth_picture(clips, tmp_path):
+    source = clips.write(tmp_path / "in.mkv", clips.scene(5, (32, 48)))
+    done = example("depth_picture.py", source, tmp_path / "depth.png", 0.16)
+    assert done.returncode == 0, done.stderr
+    assert "frames 0, 2, 3 of" in done.stdout
+    assert Image.open(tmp_path / "depth.png").size == (3 * 480 + 8, 2 * 320 + 4)
+    assert example("depth_picture.py", tmp_path / "none.mkv", tmp_path / "n.png").stderr.startswith(str(tmp_path))

@@ -1,8 +1,9 @@
 """One shot through a prior of depth: snippets of source frames in, one registered map for each frame out.
 
 The shot is walked twice. First every snippet is made and registered with the others, and the registered maps, at the
-size of the prior's answer, go to a temporary file; then, their range known, they are read one by one. Memory does not
-grow with the shot; a place on disk of one map for each frame does. A run that is resumed in the middle of a shot makes
+size of the prior's answer, go to a temporary file (where they are refined, they go through it once more); then, their
+range known, they are read one by one. Memory does not grow with the shot; a place on disk of one map for each frame,
+and where maps are refined of one latent, does. A run that is resumed in the middle of a shot makes
 its maps again, from the shot's first frame on: the same ones.
 """
 
@@ -15,17 +16,22 @@ import cv2
 import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vrestore.clock import Clock
+from vrestore.depth_refine import Refining
 from vrestore.errors import PriorError
 from vrestore.executor import Executor, State
+from vrestore.flow import luma8
 from vrestore.noise import noise
-from vrestore.plan import SnippetsPlan, Step
+from vrestore.plan import RefinementPlan, SnippetsPlan, Step
 from vrestore.prior import Conditioning, Prior
+from vrestore.priors import PriorSource
 from vrestore.registration import Map, Rolling
-from vrestore.sampling import advance
+from vrestore.sampling import Ladder, advance
 from vrestore.shapes import Latent
+from vrestore.steadying import steadied
 from vrestore.store import RamStore, Store
 from vrestore.video import DecodedFrame
 from vrestore.walk import Restored
@@ -33,6 +39,26 @@ from vrestore.walk import Restored
 BINS = 4096
 """Of the histogram by which a shot's range is found, over what maps can be."""
 LOW, HIGH = -4.0, 5.0
+
+
+LARGEST = 2.0
+"""How many times larger than the source, at most, the prior sees it: it was not trained on mush."""
+SMALLEST = 2
+"""Sides of what the prior sees, at least, in what its sides are multiples of."""
+
+
+def sees(prior: PriorSource, height: int, width: int, resolution: int | None = None) -> tuple[int, int]:
+    """(height, width) at which the prior sees a frame: its longer side as asked for, both sides what it takes."""
+    wanted = resolution or prior.adapter.resolution_of(prior.folder)
+    scale = min(wanted / max(height, width), LARGEST)
+    multiple = prior.facts.size_multiple
+    rows, columns = (max(SMALLEST, round(side * scale / multiple)) * multiple for side in (height, width))
+    return rows, columns
+
+
+def unit(values: np.ndarray, low: float, high: float) -> NDArray[np.float32]:
+    """Values with ``low`` and what is below at 0, ``high`` and what is above at 1."""
+    return np.asarray(np.clip((values - low) / max(high - low, 1e-6), 0, 1), np.float32)
 
 
 @dataclass
@@ -57,6 +83,8 @@ class Finish:
     block: int = 128
     nearer: bool = True
     """Whether the prior's answers grow towards the camera; otherwise they are negated."""
+    steady: int = 0
+    """Frames to either side over which maps are averaged along the motion."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +138,8 @@ class DepthWalk:
         self._times: list[int] = []
         self._sources: _Spool | None = None
         self._maps: _Spool | None = None
+        self._latents: _Spool | None = None
+        self._lumas: _Spool | None = None
         self._histogram = np.zeros(BINS, np.int64)
         self._extent = (np.inf, -np.inf)
         self.executor = Place(RamStore(prior.device), handed_out=begin)
@@ -119,12 +149,16 @@ class DepthWalk:
         try:
             yield from self._finished()
         finally:
-            for spool in (self._maps, self._sources):
+            for spool in (self._maps, self._sources, self._latents, self._lumas):
                 if spool is not None:
                     spool.file.close()
 
     def _finished(self) -> Iterator[Iterator[Restored]]:
         self._register()
+        if self._plan.refinement is not None:
+            self._refine(self._plan.refinement)
+        if self._finish.steady and self._plan.pictures > 1:
+            self._steady()
         whole = self._range()
         for frame in range(self._begin, self._plan.pictures):
             with self._clock.stage("finish"):
@@ -146,7 +180,12 @@ class DepthWalk:
         """All snippets through the prior, and their maps, registered, into the file."""
         rolling = Rolling(self._plan.reach, block=self._finish.block, align=self._finish.align)
         run = Executor(
-            self._plan, self._predict, self._start, self._solve, store=self.executor.store, batch=self.executor.batch
+            self._plan.alone,
+            self._predict,
+            self._start,
+            self._solve,
+            store=self.executor.store,
+            batch=self.executor.batch,
         )
         width, maps = self._plan.window, list[np.ndarray]()
         for slot, latent in run.run():
@@ -161,6 +200,27 @@ class DepthWalk:
                 maps.clear()
         with self._clock.stage("register"):
             self._keep(rolling.close())
+
+    def _refine(self, plan: RefinementPlan) -> None:
+        """The maps once more through the prior, in place of those in the file."""
+        low, high = self._extent
+        refining = Refining(self._prior, plan, self._told, self._noise, low, high, self._finish.nearer)
+        self._replace(lambda first: refining.maps(first.get, self.executor.batch))
+
+    def _steady(self) -> None:
+        """The maps averaged along the motion, in place of those in the file."""
+        lumas, count = self._lumas, self._plan.pictures
+        if lumas is None:
+            raise PriorError("no frame of the shot has been seen")
+        self._replace(lambda first: steadied(first.get, lumas.get, count, self._finish.steady))
+
+    def _replace(self, made: Callable[[_Spool], Iterator[Map]]) -> None:
+        first, self._maps = self._maps, None
+        if first is None:
+            raise PriorError("the prior gave no map of the shot")
+        self._histogram, self._extent = np.zeros(BINS, np.int64), (np.inf, -np.inf)
+        with first.file, self._clock.stage("register"):
+            self._keep(enumerate(made(first)))
 
     def _keep(self, settled: Iterator[tuple[int, Map]]) -> None:
         for _, found in settled:
@@ -196,12 +256,20 @@ class DepthWalk:
                 picture = torch.from_numpy(np.ascontiguousarray(small.transpose(2, 0, 1), np.float32))
             with self._clock.stage("encode"):
                 (conditioning,) = self._prior.conditions(iter([picture]))
-            self._seen[self._next] = conditioning["degraded_latents"]
+            if self._finish.steady:
+                self._lumas = self._lumas or _Spool(self._finish.size, "u1")
+                self._lumas.put(luma8(picture))
+            latent = self._seen[self._next] = conditioning["degraded_latents"]
+            if self._plan.refined:
+                self._latents = self._latents or _Spool(tuple(latent.shape), "<f4")
+                self._latents.put(latent.float().cpu().numpy())
             self._times.append(decoded.pts)
             if self._finish.with_source:
                 self._sources = self._sources or _Spool(decoded.rgb.shape, "u1")
                 self._sources.put(np.rint(decoded.rgb * 255))
             self._next += 1
+        if frame not in self._seen and self._latents is not None:
+            return torch.from_numpy(self._latents.get(frame).copy()).to(self._prior.device)
         return self._seen[frame]
 
     def _start(self, slot: int) -> Latent:
@@ -214,12 +282,15 @@ class DepthWalk:
         return noise(self._seed, 0, level, (channels, height, width))
 
     def _predict(self, steps: Sequence[Step], latents: Sequence[Tensor]) -> Sequence[Tensor]:
-        seen = [
-            torch.stack([_cut(self._latent(self._plan.source(int(slot))), step) for slot in step.frames])
-            for step in steps
-        ]
+        return self._told(steps, latents, self._ladder, self._plan.source)
+
+    def _told(
+        self, steps: Sequence[Step], latents: Sequence[Tensor], ladder: Ladder, source: Callable[[int], int]
+    ) -> Sequence[Tensor]:
+        """What the prior makes of latents, beside the pictures of the frames that their positions are."""
+        seen = [torch.stack([_cut(self._latent(source(int(slot))), step) for slot in step.frames]) for step in steps]
         conditioning: Conditioning = {"degraded_latents": torch.stack(seen)}
-        times = torch.tensor([[self._ladder.time[level] for level in step.level] for step in steps])
+        times = torch.tensor([[ladder.time[level] for level in step.level] for step in steps])
         with self._clock.stage("denoise"):
             return list(self._prior.predict(torch.stack(list(latents)), times, conditioning))
 

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -51,6 +51,8 @@ class Wish:
     """Names of the maps, in their order."""
     given: Mapping[str, Path]
     """Maps that the user has made, by name."""
+    shots: Mapping[str, Callable[[int, int], Iterator[Frame]]] = field(default_factory=dict)
+    """What makes maps of a whole shot, by name, of its first frame and their number."""
     masks: tuple[Path, ...] = ()
     words: str = ""
     """Words of ``source``: the mask is what they mean."""
@@ -119,15 +121,17 @@ class EditDirection:
     def conditions(self, scene: Scene, frames: Iterator[Seen]) -> Iterator[dict[str, Tensor]]:
         """``text``, ``source_text``; ``control`` and ``mask`` where there are such; ``matte``, the mask in pixels."""
         cut: Fraction | None = None
+        whole: dict[str, Iterator[Frame]] = {}
         for number, (seen, made) in enumerate(self._with_maps(frames)):
             time = (seen.pts - self._info.start_pts) * self._info.time_base
-            cut = time if cut is None else cut
+            if cut is None:
+                cut, whole = time, {name: of(seen.index, scene.frames) for name, of in self._wish.shots.items()}
             found = {
                 "text": self._mixed(self._wish.prompts.at(time, scene.number, cut)),
                 "source_text": self._source_text,
             }
             if self._wish.controls:
-                found["control"] = self._maps(seen, made)
+                found["control"] = self._maps(seen, made, {name: next(maps) for name, maps in whole.items()})
             if self._wish.masked and number >= scene.begin - 1:
                 found |= self._masked(seen)
             yield found
@@ -197,21 +201,19 @@ class EditDirection:
                 waiting.append(seen)
                 yield seen.source
 
-        names = [name for name in self._wish.controls if name not in self._given]
+        names = [name for name in self._wish.controls if name not in self._given and name not in self._wish.shots]
         if not names:
             yield from ((seen, ()) for seen in frames)
             return
         for maps in control_maps(names, seed=self._wish.seed % MOST_SEED).shot(sources()):
             yield waiting.popleft(), maps.split(3)
 
-    def _maps(self, seen: Seen, made: Sequence[Frame]) -> Bytes:
+    def _maps(self, seen: Seen, made: Sequence[Frame], whole: Mapping[str, Frame]) -> Bytes:
         """All maps one after another, padded like the frame, in 8 bits."""
         size = (int(seen.source.shape[-2]), int(seen.source.shape[-1]))
         ready = iter(made)
-        pictures = [
-            torch.from_numpy(self._given[name].at(seen.index, size)) if name in self._given else next(ready)
-            for name in self._wish.controls
-        ]
+        known = {name: torch.from_numpy(one.at(seen.index, size)) for name, one in self._given.items()} | dict(whole)
+        pictures = [known[name] if name in known else next(ready) for name in self._wish.controls]
         padded = [pad_to(picture.cpu(), self._prior.facts.size_multiple) for picture in pictures]
         return (torch.cat(padded).clamp(0, 1) * 255).round().to(torch.uint8)
 

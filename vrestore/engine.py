@@ -222,6 +222,7 @@ def _walks(
             own = islice(frames, part.shot.stop - source)
             source = part.shot.stop
             if part.length:
+                scene = Scene(job.first_shot + number, emitted, part.length)
                 walk = _mapped(job, prior, part, own, clock, emitted) or ShotWalk(
                     job.task,
                     prior,
@@ -233,7 +234,7 @@ def _walks(
                     first=first,
                     begin=emitted,
                     slots=job.slots(part, first),
-                    edit=None if direction is None else (direction, Scene(job.first_shot + number, emitted)),
+                    edit=None if direction is None else (direction, scene),
                     again=again,
                 )
                 if emitted and folder is not None:

@@ -166,10 +166,12 @@ class Seen:
 
 @dataclass(frozen=True)
 class Scene:
-    """A shot that is to be edited: its number, from 1 on, and the first of its positions that is still to be made."""
+    """A shot that is to be edited: its number, from 1 on, the first of its positions that is still to be made, and how
+    many there are."""
 
     number: int
     begin: int = 0
+    frames: int = 0
 
 
 @runtime_checkable

@@ -18,11 +18,14 @@ import numpy as np
 import torch
 
 from vrestore import engine
+from vrestore.depth_walk import DepthWalk
+from vrestore.noise import noise
 from vrestore.plan import SnippetsPlan
 from vrestore.priors.marigold import MarigoldPrior
 from vrestore.registration import Affine, Rolling, register, register_by_descent, sampled
 from vrestore.report import RunOptions
 from vrestore.tasks.depth import Depth
+from vrestore.video import open_reader
 
 FAR = 0.01
 """One over metres: what is farther counts as sky, of which nothing is asked."""
@@ -160,30 +163,97 @@ def consistency(data, frames, clips):
                 aligned, _ = depth_of(source, folder, shots=whole)
             with Wandering(3):
                 loose, _ = depth_of(source, folder, Depth(align=False), shots=whole)
-            single, _ = depth_of(source, folder, Depth(snippet=1, align=False), shots=whole)
-            values = {"clean": clean, "aligned": aligned, "not aligned": loose, "frame by frame": single}
-            warped = {name: temporal(maps, pictures) for name, maps in values.items()}
-            for name, maps in values.items():
-                say(clip=number, what=name, absrel=scores(maps, near)[0], **warped[name])
+            values = {"clean": clean, "aligned": aligned, "not aligned": loose}
+            for name, maps in (values | variants(source, folder, whole)).items():
+                say(clip=number, what=name, absrel=scores(maps, near)[0], **temporal(maps, pictures, near))
 
 
-def temporal(maps, pictures):
-    """Mean change along the motion of the pictures, and where they stand still, in parts of the maps' deviation."""
-    changes, still = [], []
+def variants(source, folder, shots):
+    """Maps of one clip by ways to make them; the default is what users get, and so is, without this head, the last."""
+    ways = {
+        "default": Depth(),
+        "registered only": Depth(steady=0),
+        "neither": Depth(steady=0, align=False),
+        "frame by frame": Depth(steady=0, align=False, snippet=1),
+    }
+    found = {name: depth_of(source, folder, task, shots=shots)[0] for name, task in ways.items()}
+    found["frame by frame, steadied"] = depth_of(source, folder, Depth(align=False, snippet=1), shots=shots)[0]
+    with Scattered():
+        own = depth_of(source, folder, ways["frame by frame"], shots=shots)[0]
+    found["frame by frame, noise of its own"] = own
+    low, high = (extreme(own, axis=(1, 2), keepdims=True) for extreme in (np.min, np.max))
+    found["frame by frame, noise and range of its own"] = (own - low) / (high - low)
+    return found
+
+
+class Scattered:
+    """Every frame starts from noise of its own, as it does in per-frame use of a prior."""
+
+    def __enter__(self):
+        self._plain = DepthWalk._start
+
+        def start(walk, slot):
+            like = walk._latent(walk._plan.source(slot))
+            return noise(1, walk._plan.source(slot), walk._ladder.levels, tuple(like.shape)).to(like)
+
+        DepthWalk._start = start
+
+    def __exit__(self, *error):
+        DepthWalk._start = self._plain
+
+
+@main.command()
+@click.argument("clips", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--frames", default=32, show_default=True)
+@click.option("--side", default=480, show_default=True, help="Longer side of pictures and maps as they are compared.")
+def flicker(clips, frames, side):
+    """Change along the motion and where nothing moves, of real clips: the first frames, taken as one shot."""
+    total = {}
+    for clip in clips:
+        with open_reader(clip) as reader:
+            pictures = [shrunk(one.rgb.transpose(1, 2, 0), side) for one in reader.frames(0, frames)]
+        pictures = (np.stack(pictures) * 255).round().astype(np.uint8)
+        with tempfile.TemporaryDirectory() as temporary:
+            source = Path(temporary) / "in.mkv"
+            write_clip(source, pictures.shape[1:3], pictures)
+            for name, maps in variants(source, Path(temporary), ((0, len(pictures)),)).items():
+                total.setdefault(name, []).append(temporal(maps, pictures))
+                say(clip=clip.stem, what=name, **total[name][-1])
+    for name, found in total.items():
+        say(clip="mean", what=name, **{key: float(np.mean([one[key] for one in found])) for key in found[0]})
+
+
+def shrunk(picture, side):
+    """With that longer side, both even."""
+    scale = min(1, side / max(picture.shape[:2]))
+    height, width = (2 * round(length * scale / 2) for length in picture.shape[:2])
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def temporal(maps, pictures, near=None):
+    """Mean change along the motion of the pictures, and where they stand still, in parts of the maps' deviation.
+
+    With ``near``, what is true, also how far the change along the motion is from the true one.
+    """
+    changes, still, wrong = [], [], []
     gray = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in pictures]
     flow_of = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     y, x = np.mgrid[0 : maps.shape[1], 0 : maps.shape[2]].astype(np.float32)
+    scale = 1 if near is None else near.std() / (maps.std() + 1e-9)
     for i in range(len(maps) - 1):
         there, back = flow_of.calc(gray[i + 1], gray[i], None), flow_of.calc(gray[i], gray[i + 1], None)
         returned = cv2.remap(back, x + there[..., 0], y + there[..., 1], cv2.INTER_LINEAR)
         seen = np.hypot(*(there + returned).transpose(2, 0, 1)) < 1
-        brought = cv2.remap(maps[i], x + there[..., 0], y + there[..., 1], cv2.INTER_LINEAR)
-        changes.append(np.abs(maps[i + 1] - brought)[seen].mean())
+        change = maps[i + 1] - cv2.remap(maps[i], x + there[..., 0], y + there[..., 1], cv2.INTER_LINEAR)
+        changes.append(np.abs(change)[seen].mean())
+        if near is not None:
+            true = near[i + 1] - cv2.remap(near[i], x + there[..., 0], y + there[..., 1], cv2.INTER_LINEAR)
+            wrong.append(np.abs(change - true / scale)[seen].mean())
         quiet = seen & (np.hypot(there[..., 0], there[..., 1]) < 0.3)
         if quiet.mean() > 0.01:
             still.append(np.abs(maps[i + 1] - maps[i])[quiet].mean())
-    deviation = maps.std() + 1e-9
-    return {"warped": float(np.mean(changes) / deviation), "still": float(np.mean(still or [0]) / deviation)}
+    found = {"warped": changes, "still": still or [0]} | ({"wrong": wrong} if wrong else {})
+    return {name: float(np.mean(values) / (maps.std() + 1e-9)) for name, values in found.items()}
 
 
 def made(frames, points=900, seed=0):

@@ -13,12 +13,15 @@ from vrestore import engine
 from vrestore.checkpoint import JobFolder
 from vrestore.errors import ConfigError, PriorError
 from vrestore.mapping import Maps
-from vrestore.plan import SnippetsPlan
+from vrestore.noise import noise
+from vrestore.plan import RefinementPlan, SnippetsPlan
+from vrestore.priors import find_prior
 from vrestore.priors.marigold import MarigoldPrior
 from vrestore.report import RunOptions
+from vrestore.sampling import ddim, interpolate
 from vrestore.tasks.depth import Depth, DepthConfig, estimate_depth
 from vrestore.tasks.super_resolution import SuperResolution
-from vrestore.video import Formats
+from vrestore.video import Formats, open_reader
 
 SIZE = (25, 34)
 FRAMES = 7
@@ -104,7 +107,8 @@ def test_a_picture(head, clips, tmp_path):
     assert np.abs(read / 65535 - depth[0]).max() < 1e-5
 
 
-def test_calls_are_those_of_the_plan(head, film, monkeypatch, tmp_path):
+@pytest.mark.parametrize("refine", [0, 3])
+def test_calls_are_those_of_the_plan(head, refine, film, monkeypatch, tmp_path):
     seen = SimpleNamespace(calls=0, frames=set())
     original = MarigoldPrior.predict
 
@@ -114,10 +118,11 @@ def test_calls_are_those_of_the_plan(head, film, monkeypatch, tmp_path):
         return original(self, latents, times, conditioning, attend)
 
     monkeypatch.setattr(MarigoldPrior, "predict", predict)
-    task = head(steps=2, dilations="1,2")
+    task = head(steps=2, dilations="1,2", refine=refine)
     planned = engine.plan_job(task, film, tmp_path / "o.npz", RunOptions())
     result = engine.run(task, film, tmp_path / "o.npz")
-    assert seen.calls == planned.calls == result.calls == 2 * len(SnippetsPlan(FRAMES, (1, 2)).snippets)
+    again = sum(FRAMES - 2 * one for one in RefinementPlan(FRAMES, refine).dilations) if refine else 0
+    assert seen.calls == planned.calls == result.calls == 2 * len(SnippetsPlan(FRAMES, (1, 2)).snippets) + again
     assert seen.frames == {3}
     assert (result.width, result.height, result.frames) == (SIZE[1], SIZE[0], FRAMES)
 
@@ -162,6 +167,49 @@ def test_snippets_of_any_scale_are_brought_together(head, clips, tmp_path, monke
 
     assert error(aligned) < 0.01
     assert error(aligned) < 0.2 * error(loose)
+
+
+def refined_by_hand(prior, latents, maps, steps, seed=0):
+    """RollingDepth's refinement, level by level over the whole clip: what ``refine`` has to equal."""
+    ladder, frames = prior.ladder(2 * steps), len(maps)
+    unit = torch.from_numpy((maps - maps.min()) / (maps.max() - maps.min()))
+    clean = prior.encode(unit[:, None].expand(-1, 3, -1, -1))
+    drawn = noise(seed, 0, ladder.levels, tuple(clean.shape[1:]))
+    z = torch.stack([interpolate(ladder, one, drawn, steps) for one in clean])
+    dilations = RefinementPlan(frames, steps).dilations
+    for level, dilation in zip(range(steps, 0, -1), dilations, strict=True):
+        total, count = torch.zeros_like(z), torch.zeros(frames)
+        for first in range(frames - 2 * dilation):
+            place = first + dilation * torch.arange(3)
+            times = torch.full((1, 3), ladder.time[level])
+            total[place] += prior.predict(z[place][None], times, {"degraded_latents": latents[place][None]})[0]
+            count[place] += 1
+        fused = total / count[:, None, None, None]
+        z = torch.stack([ddim(ladder, a, b, level, level - 1) for a, b in zip(z, fused, strict=True)])
+    return prior.decode(z, {})[:, 0].numpy(), dilations
+
+
+def test_refinement_is_that_of_its_authors(head, clips, tmp_path, tiny_depth_prior):
+    source, steps = clips.write(tmp_path / "in.mkv", clips.scene(13, (32, 48))), 6
+    kept = {}
+    for name, refine in (("plain", 0), ("refined", steps)):
+        task = head(view="gray", steady=0, refine=refine)
+        kept[name] = torch.stack([one[0] for one in task.stream(source)]).numpy()
+    prior = find_prior(str(tiny_depth_prior)).load(torch.device("cpu"), torch.float32)
+    with open_reader(source) as reader:
+        pictures = torch.stack([torch.from_numpy(one.rgb) for one in reader.frames()])
+    expected, dilations = refined_by_hand(prior, prior.encode(pictures), kept["plain"], steps)
+    expected = (expected - expected.min()) / (expected.max() - expected.min())
+    assert len(set(dilations)) > 1
+    assert np.abs(kept["refined"] - kept["plain"]).mean() > 0.01
+    assert np.abs(kept["refined"] - expected).max() < 2e-3
+
+
+def test_refinement_of_one_frame(head, clips, tmp_path):
+    single = clips.write(tmp_path / "one.mkv", clips.scene(1, SIZE))
+    depth, _ = maps_of(head(refine=2), single, tmp_path)
+    assert depth.shape == (1, *SIZE)
+    assert np.isfinite(depth).all()
 
 
 def test_resumed_to_the_same_bits(head, film, tmp_path, monkeypatch):
@@ -216,7 +264,8 @@ def test_outputs_that_cannot_be_are_refused(head, film, tmp_path, settings, outp
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("snippet", 0), ("snippet", 5), ("resolution", 8), ("block", 0), ("dilations", "a"), ("dilations", "0"),
+    [("snippet", 0), ("snippet", 5), ("resolution", 8), ("block", 0), ("steady", -1), ("steady", 31), ("refine", -1),
+     ("refine", 251), ("dilations", "a"), ("dilations", "0"),
      ("dilations", ""), ("view", "x"), ("colormap", "jet"), ("exr_channel", "A")],
 )  # fmt: skip
 def test_settings_out_of_range_are_named(name, value):

@@ -163,9 +163,19 @@ def test_latents_are_made_once_and_the_map_is_read_off_them(pool, tmp_path):
     examples._vae = vae
     readout = depth.Readout(examples)
     found = readout(examples.latents(1)[:, 1])
-    target = torch.from_numpy(examples.target(1))
-    assert found.shape == target.shape
+    target, near = examples.maps(1)
+    assert found.shape == target.shape == (3, 16, 24)
+    assert target[1, 2, 3] == pytest.approx(float(examples.target(1)[1, 4:6, 6:8].mean()), abs=2e-3)
+    assert near[2, 5, 7] == pytest.approx(float(examples.near(1)[2, 10:12, 14:16].mean()), rel=2e-3)
     assert (found - target).abs().mean() < 0.5 * (target - target.mean()).abs().mean()
+
+
+def test_examples_at_half_the_size(pool, tmp_path):
+    vae = shared_autoencoder()
+    whole, half = (depth.Examples(pool, tmp_path / str(n), vae, n) for n in (1, 2))
+    assert half.latents(0).shape == (3, 2, 16, 2, 3)
+    assert half.near(0)[1, 2, 3] == pytest.approx(whole.near(0)[1, 4:6, 6:8].mean(), rel=1e-5)
+    assert half.pictures(0)[1, 2, 3, 1] == pytest.approx(whole.pictures(0)[1, 4:6, 6:8, 1].mean(), rel=1e-5)
 
 
 def test_training_lowers_the_loss_and_a_run_without_weights_at_noise_ignores_it(pool, tmp_path):
@@ -192,5 +202,16 @@ def test_maps_are_judged_up_to_a_scale_and_a_shift():
     near = np.random.default_rng(0).uniform(0.1, 1, (2, 9, 9)).astype(np.float32)
     assert depth.scores(3 * near - 1, near) == pytest.approx((0, 1), abs=1e-5)
     assert depth.scores(np.zeros_like(near), near)[0] > 0.3
-    target = torch.from_numpy(near)[:, None]
-    assert torch.allclose(depth.fitted(2 * target + 5, target), target, atol=2e-2)
+
+
+def test_the_loss_is_of_parts_of_what_is_true_up_to_a_scale_and_a_shift():
+    near = torch.from_numpy(np.random.default_rng(0).uniform(0.2, 1, (2, 3, 9, 9)).astype(np.float32))
+    assert depth.relative(30 * near - 5, near) < 1e-3
+    flat = depth.relative(torch.zeros_like(near), near)
+    assert 0.2 < flat < 1
+    other = near.clone()
+    other[0, 0, 0, 0] = 0  # the sky, of which nothing is asked
+    assert depth.relative(30 * near - 5, other) < 1e-3
+    found = torch.randn(near.shape, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    depth.relative(found, near).backward()
+    assert found.grad.abs().max() > 0

@@ -7,7 +7,7 @@ plan of its refinement, in which all snippets of a frame are averaged at every l
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -39,6 +39,7 @@ class SnippetsPlan(Downward, Tiled):
         levels: T, ladder steps from the noisiest level to the clean one, at least 1.
         tiles: parts of the latent picture; ``None``: the whole picture in one call.
         together: snippets that are walked at the same time, at least 1.
+        refined: ladder steps of the refinement that follows, 0 for none (see `refinement`).
 
     Raises:
         PlanError: an argument outside its range.
@@ -50,8 +51,11 @@ class SnippetsPlan(Downward, Tiled):
     levels: int = 1
     tiles: tuple[Tile, ...] | None = None
     together: int = 1
+    refined: int = 0
 
     def __post_init__(self) -> None:
+        if self.refined < 0:
+            raise PlanError(f"A refinement of {self.refined} levels is none; use 1 or more, or 0 to leave it out.")
         if min(self.pictures, self.levels, self.together) < 1:
             raise PlanError(
                 f"A plan of {self.pictures} pictures, {self.levels} levels and {self.together} snippets together does "
@@ -93,8 +97,24 @@ class SnippetsPlan(Downward, Tiled):
 
     @property
     def calls(self) -> int:
-        """Snippets times ladder steps times tiles: at one level and without tiles, sum over d of N - (n - 1) d."""
-        return len(self.snippets) * self.levels * self._parts
+        """Snippets times ladder steps times tiles, and those of a refinement.
+
+        At one level, without tiles and refinement: the sum over d of N - (n - 1) d.
+        """
+        after = self.refinement
+        return len(self.snippets) * self.levels * self._parts + (after.calls if after else 0)
+
+    @property
+    def alone(self) -> "SnippetsPlan":
+        """The same without the refinement: what an executor runs first."""
+        return replace(self, refined=0)
+
+    @cached_property
+    def refinement(self) -> "RefinementPlan | None":
+        """The plan of what follows when all snippets agree."""
+        if not self.refined:
+            return None
+        return RefinementPlan(self.pictures, self.refined, length=self.length, tiles=self.tiles)
 
     @property
     def live_bound(self) -> int:
@@ -115,7 +135,7 @@ class SnippetsPlan(Downward, Tiled):
 
 
 @dataclass(frozen=True)
-class RefinementPlan(Downward):
+class RefinementPlan(Downward, Tiled):
     """Every level in all snippets of one dilation, whose predictions of a frame are averaged; the dilation falls.
 
     Positions are frames of the shot. A level follows the one above as soon as that is complete, so the frames held do
@@ -126,6 +146,7 @@ class RefinementPlan(Downward):
         levels: T, at least 1.
         dilation: of the first level, falling evenly to 1.
         length: frames of a snippet, at least 1.
+        tiles: parts of the latent picture; ``None``: the whole picture in one call.
 
     Raises:
         PlanError: an argument outside its range.
@@ -135,9 +156,10 @@ class RefinementPlan(Downward):
     levels: int
     dilation: int = 6
     length: int = 3
-    picture: tuple[int, int] | None = None
+    tiles: tuple[Tile, ...] | None = None
 
     def __post_init__(self) -> None:
+        self._check_tiles()
         if min(self.pictures, self.levels, self.dilation, self.length) < 1:
             raise PlanError(
                 f"A refinement of {self.pictures} pictures at {self.levels} levels, from dilation {self.dilation}, in "
@@ -170,7 +192,7 @@ class RefinementPlan(Downward):
     @property
     def calls(self) -> int:
         """All snippets of all ladder steps."""
-        return sum(self.pictures - (self.window - 1) * one for one in self.dilations)
+        return self._parts * sum(self.pictures - (self.window - 1) * one for one in self.dilations)
 
     @property
     def live_bound(self) -> int:
@@ -185,15 +207,15 @@ class RefinementPlan(Downward):
             for i, (dilation, lag) in enumerate(zip(self.dilations, self.lags, strict=True)):
                 last = tick - lag
                 if (self.window - 1) * dilation <= last < self.pictures:
-                    steps.append(self._step(last, dilation, self.levels - i))
+                    steps += [self._step(last, dilation, self.levels - i, tile) for tile in self.tiles or (None,)]
             if steps:
                 yield tuple(steps)
 
-    def _step(self, last: int, dilation: int, level: int) -> Step:
+    def _step(self, last: int, dilation: int, level: int, tile: Tile | None) -> Step:
         frames = last - dilation * np.arange(self.window - 1, -1, -1)
         before = np.full(self.window, level)
         weight = np.array([1 / self._count(int(n), dilation) for n in frames])
-        return Step(frames, before, before - 1, weight)
+        return Step(frames, before, before - 1, weight, tile)
 
     def _count(self, frame: int, dilation: int) -> int:
         """Snippets of a dilation that show a frame."""

@@ -20,20 +20,16 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from vrestore.priors.joint_attention import joined
-from vrestore.weights.recipe.depth_pool import open_depth_pool, unit_disparity
-from vrestore.weights.recipe.editing import encoded, noised
+from vrestore.weights.recipe.depth_examples import CHANNELS, CLIP_SCALE, Examples, Readout, reduced
+from vrestore.weights.recipe.editing import noised
 
 SNIPPETS, FRAMES = 4, 3
 """Snippets of a step and their frames; as many single frames where a step has none."""
 IN_SNIPPETS, AT_THE_END = 0.25, 0.95
 """Share of steps in snippets, and of steps at the noisiest time, where one step starts."""
-CLIP_SCALE = 5
-"""Of so many clips two have one scale for all frames, the others one for each frame: a snippet may be either."""
-CHANNELS, WIDTH = 16, 32
-CELL = 8
-"""Pixels of a latent pixel."""
-READ_CLIPS = 48
-"""Clips on which the linear map is fitted."""
+WIDTH = 32
+FAR = 0.01
+"""One over metres: what is farther is sky, of which the measure asks nothing."""
 SCHEDULE: dict[str, Any] = {
     "num_train_timesteps": 1000,
     "beta_start": 0.00085,
@@ -65,10 +61,18 @@ def text_encoder() -> CLIPTextModel:
     )
 
 
+class QuickNorm(nn.GroupNorm):
+    """Computed in 32 bits, which on processors is faster than in bf16 by more than the copies cost."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """As `nn.GroupNorm`."""
+        return F.group_norm(input.float(), self.num_groups, self.weight, self.bias, self.eps).to(input.dtype)
+
+
 class DepthNetwork(nn.Module):
     """UNet and text encoder as one module, for one optimiser and one average."""
 
-    def __init__(self, sides: tuple[int, ...] = (48, 64, 80)) -> None:
+    def __init__(self, sides: tuple[int, ...] = (32, 64, 128)) -> None:
         super().__init__()
         self.text = text_encoder()
         plain = len(sides) - 1
@@ -82,8 +86,11 @@ class DepthNetwork(nn.Module):
             up_block_types=("CrossAttnUpBlock2D",) + ("UpBlock2D",) * plain,
             norm_num_groups=16,
             cross_attention_dim=WIDTH,
-            attention_head_dim=sides[-1] // 4,
+            attention_head_dim=max(1, sides[-1] // 32),  # which diffusers takes for the number of heads
         )
+        for module in self.unet.modules():
+            if type(module) is nn.GroupNorm:
+                module.__class__ = QuickNorm
         self.joint = joined(self.unet)
         with torch.no_grad():  # noise says nothing: else every layer has to unlearn it first
             self.unet.conv_in.weight[:, CHANNELS:] = 0
@@ -96,88 +103,20 @@ class DepthNetwork(nn.Module):
         return found
 
 
-class Examples:
-    """Latents of a pool's pictures and maps, made when they are first asked for, and kept in ``folder``."""
-
-    def __init__(self, pool: Path, folder: Path, vae: AutoencoderDC) -> None:
-        self.pictures, self.disparity = open_depth_pool(pool)
-        self._vae = vae
-        count, frames, height, width = self.disparity.shape
-        shape = (count, frames, 2, CHANNELS, height // CELL, width // CELL)
-        folder.mkdir(parents=True, exist_ok=True)
-        self._latents = _kept(folder / "latents.npy", np.dtype(np.float16), shape)
-        self._done = _kept(folder / "done.npy", np.dtype(np.uint8), (count,))
-
-    def __len__(self) -> int:
-        return len(self.disparity)
-
-    def target(self, clip: int) -> np.ndarray:
-        """What is to be answered: (t, h, w) in [-1, 1], near 1; of one scale for the clip, or of one for each frame."""
-        disparity = self.disparity[clip]
-        if clip % CLIP_SCALE < 2:
-            return unit_disparity(disparity).clip(-1, 1)
-        return np.stack([unit_disparity(frame) for frame in disparity]).clip(-1, 1)
-
-    def latents(self, clip: int) -> Tensor:
-        """Of pictures and maps, (t, 2, 16, h, w) float32."""
-        if not self._done[clip]:
-            maps = np.repeat(self.target(clip)[..., None] / 2 + 0.5, 3, axis=-1)
-            pictures = self.pictures[clip].astype(np.float32) / 255
-            both = encoded(self._vae, np.concatenate([pictures, maps.astype(np.float32)]))
-            self._latents[clip] = both.unflatten(0, (2, -1)).transpose(0, 1).numpy()
-            self._done[clip] = 1
-        return torch.from_numpy(self._latents[clip].astype(np.float32))
-
-
-def _kept(path: Path, kind: np.dtype[Any], shape: tuple[int, ...]) -> np.ndarray:
-    """A mapped array, of zeros when it is new."""
-    if path.exists():
-        kept: np.ndarray = np.load(path, mmap_mode="r+")
-        return kept
-    return np.lib.format.open_memmap(path, "w+", kind, shape)
-
-
-class Readout(nn.Module):
-    """The linear map from latents and their neighbours to depth in pixels, fitted to examples."""
-
-    def __init__(self, examples: Examples, clips: int = READ_CLIPS) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(CHANNELS, CELL * CELL, 3, padding=1, padding_mode="replicate")
-        rows, wanted = [], []
-        for clip in range(min(clips, len(examples))):
-            padded = F.pad(examples.latents(clip)[:, 1], (1, 1, 1, 1), mode="replicate")
-            near = F.unfold(padded, 3).transpose(1, 2).flatten(0, 1)
-            rows.append(torch.cat([near, torch.ones(len(near), 1)], 1)[::2])
-            target = torch.from_numpy(examples.target(clip))[:, None]
-            wanted.append(F.unfold(target, CELL, stride=CELL).transpose(1, 2).flatten(0, 1)[::2])
-        x, y = torch.cat(rows).double(), torch.cat(wanted).double()
-        ridge = 1e-4 * len(x) * torch.eye(x.shape[1], dtype=torch.float64)
-        solved = torch.linalg.solve(x.T @ x + ridge, x.T @ y).float()
-        with torch.no_grad():
-            self.conv.weight.copy_(solved[:-1].T.reshape(self.conv.weight.shape))
-            self.conv.get_parameter("bias").copy_(solved[-1])
-        self.requires_grad_(False)
-
-    def forward(self, latents: Tensor) -> Tensor:
-        """(n, 8 h, 8 w)."""
-        found: Tensor = F.pixel_shuffle(self.conv(latents), CELL)[:, 0]
-        return found
-
-
 class Seeing:
-    """The losses: of the latents, and of the depth read off them, plain, up to a scale and a shift, and its slopes."""
+    """The losses: of the latents, of the depth read off them and its slopes, and what it is measured by."""
 
-    def __init__(self, examples: Examples) -> None:
-        self.examples = examples
+    def __init__(self, examples: Examples, snippets: int = SNIPPETS) -> None:
+        self.examples, self._snippets = examples, snippets
         self.readout = Readout(examples)
         self._products = DDIMScheduler(**SCHEDULE).alphas_cumprod
 
     def __call__(self, model: DepthNetwork, rng: np.random.Generator, step: int) -> Mapping[str, Tensor]:
         """Of one step."""
         joint = rng.random() < IN_SNIPPETS
-        both, target, weight = self._drawn(rng, joint)
+        both, target, near = self._drawn(rng, joint)
         picture, clean = both[:, 0], both[:, 1]
-        groups = SNIPPETS if joint else len(clean)
+        groups = self._snippets if joint else len(clean)
         each = len(clean) // groups
         noise = torch.from_numpy(rng.standard_normal((groups, *clean.shape[1:]), dtype=np.float32))
         noise = noise.repeat_interleave(each, 0)  # the same on every frame of a snippet
@@ -190,50 +129,55 @@ class Seeing:
         found = model(picture.contiguous(memory_format=layout), place.contiguous(memory_format=layout), times, each)
         with torch.autocast("cpu", enabled=False):
             found = found.float()
-            return self._losses(found, clean, target, weight, groups)
+            return self._losses(found, clean, target, near, groups)
 
-    def _losses(self, found: Tensor, clean: Tensor, target: Tensor, weight: Tensor, groups: int) -> dict[str, Tensor]:
+    def _losses(self, found: Tensor, clean: Tensor, target: Tensor, near: Tensor, groups: int) -> dict[str, Tensor]:
         depth = self.readout(found)
-        aligned = fitted(depth.unflatten(0, (groups, -1)), target.unflatten(0, (groups, -1))).flatten(0, 1)
         slopes = [
-            (F.avg_pool2d(depth, k).diff(dim=d) - F.avg_pool2d(target, k).diff(dim=d)).abs().mean()
+            (reduced(depth, k).diff(dim=d) - reduced(target, k).diff(dim=d)).abs().mean()
             for k in (1, 4)
             for d in (-1, -2)
         ]
         return {
             "latent": 0.5 * F.smooth_l1_loss(found, clean),
-            "depth": 0.3 * (weight * (depth - target).abs()).mean(),
-            "aligned": (weight * (aligned - target).abs()).mean(),
+            "depth": 0.3 * (depth - target).abs().mean(),
+            "relative": relative(depth.unflatten(0, (groups, -1)), near.unflatten(0, (groups, -1))),
             "slopes": torch.stack(slopes).sum(),
         }
 
     def _drawn(self, rng: np.random.Generator, joint: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Latents (n, 2, 16, h, w), maps (n, 8 h, 8 w) and how much each of their pixels counts."""
-        rows = rng.integers(len(self.examples), size=SNIPPETS if joint else SNIPPETS * FRAMES).tolist()
-        parts, maps, weights = [], [], []
+        """Latents (n, 2, 16, h, w), maps (n, 4 h, 4 w) and one over depth."""
+        count = len(self.examples)
+        rows = rng.integers(count, size=self._snippets * (1 if joint else FRAMES)).tolist()
+        if joint:  # one scale for all frames
+            rows = [min(row - row % CLIP_SCALE + row % 2, count - 1) for row in rows]
+        parts, maps = [], []
         for clip in rows:
-            frames = self.examples.disparity.shape[1]
+            frames = self.examples.frames
             which = np.arange(frames) if joint else rng.integers(frames, size=1)
             parts.append(self.examples.latents(clip)[which])
-            maps.append(torch.from_numpy(self.examples.target(clip)[which]))
-            near = self.examples.disparity[clip][which].astype(np.float32)
-            middle = np.median(near)
-            # what is far counts more: errors of depth are judged as parts of it
-            weights.append(torch.from_numpy(np.clip(middle / np.maximum(near, 1e-4), 0.5, 2.5)))
-        return torch.cat(parts), torch.cat(maps), torch.cat(weights)
+            maps.append(self.examples.maps(clip)[:, which])
+        return torch.cat(parts), *torch.cat(maps, 1)
 
 
-def fitted(found: Tensor, target: Tensor) -> Tensor:
-    """Maps (groups, t, h, w) with the scale and shift that bring each group nearest to its target (least squares)."""
-    x, y = found.flatten(1), target.flatten(1)
-    mean_x, mean_y = x.mean(1, keepdim=True), y.mean(1, keepdim=True)
-    scale = ((x - mean_x) * (y - mean_y)).mean(1, keepdim=True) / ((x - mean_x).square().mean(1, keepdim=True) + 1e-3)
-    return (scale.clamp(min=0.05) * (x - mean_x) + mean_y).view_as(found)
+def relative(found: Tensor, near: Tensor) -> Tensor:
+    """Errors as parts of what is true, as AbsRel has them, of maps (groups, t, h, w) after one scale and shift for each
+    group. Parts of the mean of what is true and found, so that what is fitted at or below zero has a slope, too.
+    """
+    x, y = found.flatten(1), near.flatten(1)
+    valid = (y > FAR).float()
+    count = valid.sum(1, keepdim=True).clamp(min=1)
+    mean_x, mean_y = ((valid * v).sum(1, keepdim=True) / count for v in (x, y))
+    apart = valid * (x - mean_x)
+    scale = (apart * (y - mean_y)).sum(1, keepdim=True) / (apart.square().sum(1, keepdim=True) + 1e-3 * count)
+    fitted = scale.clamp(min=0) * (x - mean_x) + mean_y
+    unit = (fitted.detach().clamp(min=FAR) + y).clamp(min=2 * FAR) / 2
+    return ((valid * (fitted - y).abs() / unit).clamp(max=4).sum(1) / count[:, 0]).mean()
 
 
 def scores(found: np.ndarray, disparity: np.ndarray) -> tuple[float, float]:
     """AbsRel and delta1 of maps (t, h, w) after one scale and shift for all, in inverse depth; sky does not count."""
-    valid = disparity > 0.01
+    valid = disparity > FAR
     x, y = found[valid].astype(np.float64), disparity[valid].astype(np.float64)
     rows = np.stack([x, np.ones_like(x)], 1)
     near = np.clip(rows @ np.linalg.lstsq(rows.T @ rows, rows.T @ y, rcond=None)[0], y.min(), y.max())
@@ -250,8 +194,8 @@ def judged(model: DepthNetwork, held: Examples, vae: AutoencoderDC, clips: int =
             picture = held.latents(clip)[:1, 0]
             latents = model(picture, noise, torch.tensor([999])) / float(vae.config.scaling_factor)
             answer = vae.decode(latents).sample.mean(1).numpy()
-            disparity = held.disparity[clip][:1].astype(np.float32)
-            if (disparity > 0.01).mean() < 0.1:
+            disparity = held.near(clip)[:1]
+            if (disparity > FAR).mean() < 0.1:
                 continue
             absrel, delta1 = scores(answer, disparity)
             plane = np.broadcast_to(np.linspace(0, 1, disparity.shape[1])[None, :, None], disparity.shape)
