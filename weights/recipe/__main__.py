@@ -231,17 +231,24 @@ def depth_pool(data: Path, pool: Path, clips: int, frames: int, seed: int, jobs:
 @click.argument("pool", type=THERE)
 @click.argument("held", type=THERE)
 @click.argument("run", type=FOLDER)
-@training(FitConfig(steps=1000, decay=400, rate=1.5e-3, ema=0.99))
-def depth(pool: Path, held: Path, run: Path, config: FitConfig) -> None:
-    """Train, or go on with what RUN holds; then export to RUN/weights. On the CPU."""
+@click.option("--small", default=2000, show_default=True, help="Steps before those, at half the size; 0: none.")
+@training(FitConfig(steps=1000, decay=600, rate=3e-3, ema=0.99, muon=True))
+def depth(pool: Path, held: Path, run: Path, small: int, config: FitConfig) -> None:
+    """Train, or go on with what RUN holds, first at half the size; then export to RUN/weights. On the CPU."""
     torch.manual_seed(config.seed)
-    vae = editors.shared_autoencoder()
-    examples, judges = depths.Examples(pool, run / "examples", vae), depths.Examples(held, run / "held", vae)
-    model = depths.DepthNetwork()
+    model, vae = depths.DepthNetwork(), editors.shared_autoencoder()
     model.unet.to(memory_format=torch.channels_last)
-    started = Fit(model, depths.Seeing(examples), run, config)
-    best = fit(started, log.info, lambda m: json.dumps(depths.judged(m, judges, vae)))
-    depths.export(best, run / "weights")
+    for shrunk, folder, steps in ((2, run / "small", small), (1, run, config.steps)):
+        if steps:
+            examples, judges = (
+                depths.Examples(place, folder / name, vae, shrunk)
+                for place, name in ((pool, "examples"), (held, "held"))
+            )
+            stage = config if shrunk == 1 else replace(config, steps=steps, decay=0, minutes=0.0)
+            started = Fit(model, depths.Seeing(examples, shrunk * depths.SNIPPETS), folder, stage)
+            best = fit(started, log.info, lambda m, kept=judges: json.dumps(depths.judged(m, kept, vae)))
+            model.load_state_dict(best.state_dict())
+    depths.export(model.eval(), run / "weights")
 
 
 if __name__ == "__main__":
