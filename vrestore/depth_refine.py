@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vrestore.executor import Executor
 from vrestore.plan import RefinementPlan, Step
-from vrestore.prior import Conditioning, Prior
+from vrestore.prior import Prior
 from vrestore.registration import Map
 from vrestore.sampling import Ladder, advance, interpolate
 from vrestore.shapes import Latent
@@ -58,7 +58,7 @@ class Refining:
 
         run = Executor(self.plan, predict, start, solve, batch=batch)
         for _, latent in run.run():
-            answer = self.prior.decode(latent[None], Conditioning())[0, 0].float().cpu().numpy()
+            answer = self.prior.decode(latent[None], {})[0, 0].float().cpu().numpy()
             yield answer if self.nearer else -answer
 
     def _encoded(self, found: Map) -> Latent:

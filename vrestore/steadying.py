@@ -74,12 +74,13 @@ class _Neighbour:
 
 def _mean(window: list[_Neighbour], middle: int) -> Map:
     here = window[middle]
-    total, weight = here.found.astype(np.float32), np.ones(here.found.shape, np.float32)
+    total, weight = here.found.astype(np.float32), np.ones_like(here.found, np.float32)
     for others, ways in (
         (window[middle + 1 :], [one.forth for one in window[middle + 1 :]]),
         (window[:middle][::-1], [one.back for one in window[1 : middle + 1][::-1]]),
     ):
-        y, x = np.mgrid[0 : weight.shape[0], 0 : weight.shape[1]].astype(np.float32)
+        height, width = here.found.shape
+        y, x = np.mgrid[0:height, 0:width].astype(np.float32)
         seen = np.ones(weight.shape, np.float32)
         for other, way in zip(others, ways, strict=True):
             if way is None:
@@ -96,4 +97,5 @@ def _mean(window: list[_Neighbour], middle: int) -> Map:
 
 def _at(values: np.ndarray, x: Place, y: Place) -> np.ndarray:
     """Values at places, edges repeated."""
-    return cv2.remap(values, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    found: np.ndarray = cv2.remap(values, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return found

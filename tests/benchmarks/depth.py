@@ -284,11 +284,8 @@ def merged(samples, snippets, found, frames):
     return total / count
 
 
-@main.command()
-@click.option("--frames", default=60, show_default=True)
-@click.option("--long", default=600, show_default=True, help="Frames of the clip for blocks against the whole.")
-def solvers(frames, long):
-    """Registration on made data: closed form and descent, in time and error; blocks against the whole."""
+def compared(frames):
+    """Closed form, descent and neither."""
     true, snippets, samples = made(frames)
     for name, solve in (("closed form", register), ("descent", register_by_descent)):
         began = time.perf_counter()
@@ -296,13 +293,23 @@ def solvers(frames, long):
         say(solver=name, frames=frames, seconds=time.perf_counter() - began,
             error=error(merged(samples, snippets, found, frames), true))  # fmt: skip
     say(solver="none", frames=frames, error=error(merged(samples, snippets, Affine.none(len(snippets)), frames), true))
-    true, snippets, samples = made(long)
-    maps = samples.reshape(*samples.shape[:2], 30, 30)
-    inner = np.stack([sampled(one, 900) for one in maps])
+
+
+@main.command()
+@click.option("--frames", default=60, show_default=True, help="Of the clip for both solvers; 0: leave that out.")
+@click.option("--long", default=600, show_default=True, help="Frames of the clip for blocks against the whole.")
+@click.option("--side", default=30, show_default=True, help="Of the maps of the long one, in points.")
+def solvers(frames, long, side):
+    """Registration on made data: closed form and descent, in time and error; blocks against the whole."""
+    if frames:
+        compared(frames)
+    true, snippets, samples = made(long, side**2)
+    maps = samples.reshape(*samples.shape[:2], side, side)
+    inner = np.stack([sampled(one, side**2) for one in maps])
     began = time.perf_counter()
     whole = error(merged(samples, snippets, register(inner, snippets), long), true)
     say(solver="whole", frames=long, seconds=time.perf_counter() - began, error=whole)
-    rolling, found, began = Rolling(50, points=900), [], time.perf_counter()
+    rolling, found, began = Rolling(50, points=side**2), [], time.perf_counter()
     for place, one in zip(snippets, maps, strict=True):
         found += [values.ravel() for _, values in rolling.add(place, one)]
     found += [values.ravel() for _, values in rolling.close()]

@@ -8,6 +8,7 @@ import torch
 
 from vrestore.errors import ConfigError
 from vrestore.weights.recipe import depth
+from vrestore.weights.recipe.depth_examples import Examples, Readout
 from vrestore.weights.recipe.depth_pool import (
     DepthPoolConfig,
     build_depth_pool,
@@ -155,13 +156,13 @@ def test_inverse_depth_in_units_of_a_clip():
 
 def test_latents_are_made_once_and_the_map_is_read_off_them(pool, tmp_path):
     vae = shared_autoencoder()
-    examples = depth.Examples(pool, tmp_path, vae)
+    examples = Examples(pool, tmp_path, vae)
     first = examples.latents(0)
     assert first.shape == (3, 2, 16, 4, 6)
     examples._vae = None  # what is kept needs no autoencoder
     assert torch.equal(examples.latents(0), first)
     examples._vae = vae
-    readout = depth.Readout(examples)
+    readout = Readout(examples)
     found = readout(examples.latents(1)[:, 1])
     target, near = examples.maps(1)
     assert found.shape == target.shape == (3, 16, 24)
@@ -172,7 +173,7 @@ def test_latents_are_made_once_and_the_map_is_read_off_them(pool, tmp_path):
 
 def test_examples_at_half_the_size(pool, tmp_path):
     vae = shared_autoencoder()
-    whole, half = (depth.Examples(pool, tmp_path / str(n), vae, n) for n in (1, 2))
+    whole, half = (Examples(pool, tmp_path / str(n), vae, n) for n in (1, 2))
     assert half.latents(0).shape == (3, 2, 16, 2, 3)
     assert half.near(0)[1, 2, 3] == pytest.approx(whole.near(0)[1, 4:6, 6:8].mean(), rel=1e-5)
     assert half.pictures(0)[1, 2, 3, 1] == pytest.approx(whole.pictures(0)[1, 4:6, 6:8, 1].mean(), rel=1e-5)
@@ -180,7 +181,7 @@ def test_examples_at_half_the_size(pool, tmp_path):
 
 def test_training_lowers_the_loss_and_a_run_without_weights_at_noise_ignores_it(pool, tmp_path):
     vae = shared_autoencoder()
-    losses = depth.Seeing(depth.Examples(pool, tmp_path, vae))
+    losses = depth.Seeing(Examples(pool, tmp_path, vae))
     model = depth.DepthNetwork((16, 32))
     picture = losses.examples.latents(0)[:, 0]
     with torch.no_grad():

@@ -23,6 +23,7 @@ A training goes on where RUN was left.
 import json
 import logging
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import click
@@ -35,6 +36,7 @@ from vrestore.weights.recipe import editing as editors
 from vrestore.weights.recipe import generation as generators
 from vrestore.weights.recipe import judge as judging
 from vrestore.weights.recipe import moving, statistics
+from vrestore.weights.recipe.depth_examples import Examples
 from vrestore.weights.recipe.depth_pool import DepthPoolConfig, build_depth_pool
 from vrestore.weights.recipe.diets import DIETS
 from vrestore.weights.recipe.examples import Clips, Pictures, build_examples
@@ -241,12 +243,11 @@ def depth(pool: Path, held: Path, run: Path, small: int, config: FitConfig) -> N
     for shrunk, folder, steps in ((2, run / "small", small), (1, run, config.steps)):
         if steps:
             examples, judges = (
-                depths.Examples(place, folder / name, vae, shrunk)
-                for place, name in ((pool, "examples"), (held, "held"))
+                Examples(place, folder / name, vae, shrunk) for place, name in ((pool, "examples"), (held, "held"))
             )
             stage = config if shrunk == 1 else replace(config, steps=steps, decay=0, minutes=0.0)
             started = Fit(model, depths.Seeing(examples, shrunk * depths.SNIPPETS), folder, stage)
-            best = fit(started, log.info, lambda m, kept=judges: json.dumps(depths.judged(m, kept, vae)))
+            best = fit(started, log.info, partial(depths.told, held=judges, vae=vae))
             model.load_state_dict(best.state_dict())
     depths.export(model.eval(), run / "weights")
 

@@ -204,6 +204,11 @@ def judged(model: DepthNetwork, held: Examples, vae: AutoencoderDC, clips: int =
     return {name: float(np.mean(values)) for name, values in found.items()}
 
 
+def told(model: DepthNetwork, held: Examples, vae: AutoencoderDC) -> str:
+    """`judged` as JSON."""
+    return json.dumps(judged(model, held, vae))
+
+
 def write_tokenizer(folder: Path) -> None:
     """A CLIP tokenizer that knows the beginning and the end of a text."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -116,4 +116,5 @@ class Readout(nn.Module):
 
 def reduced(maps: Tensor, by: int = CELL // READ) -> Tensor:
     """Maps (..., h, w) at a part of their size, by means."""
-    return maps.unflatten(-1, (-1, by)).unflatten(-3, (-1, by)).mean((-3, -1))
+    found: Tensor = maps.unflatten(-1, (-1, by)).unflatten(-3, (-1, by)).mean((-3, -1))
+    return found
