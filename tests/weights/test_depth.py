@@ -8,7 +8,7 @@ import torch
 
 from vrestore.errors import ConfigError
 from vrestore.weights.recipe import depth
-from vrestore.weights.recipe.depth_examples import Examples, Readout
+from vrestore.weights.recipe.depth_examples import Examples, Mirror, Readout
 from vrestore.weights.recipe.depth_pool import (
     DepthPoolConfig,
     build_depth_pool,
@@ -177,6 +177,16 @@ def test_examples_at_half_the_size(pool, tmp_path):
     assert half.latents(0).shape == (3, 2, 16, 2, 3)
     assert half.near(0)[1, 2, 3] == pytest.approx(whole.near(0)[1, 4:6, 6:8].mean(), rel=1e-5)
     assert half.pictures(0)[1, 2, 3, 1] == pytest.approx(whole.pictures(0)[1, 4:6, 6:8, 1].mean(), rel=1e-5)
+
+
+def test_mirrored_latents_are_told_by_those_of_the_picture(pool, tmp_path):
+    examples = Examples(pool, tmp_path, shared_autoencoder())
+    mirror = Mirror(examples)
+    found = mirror(examples.latents(1))
+    for kind in (0, 1):
+        true = examples.mirrored(1, kind)
+        assert (found[:, kind] - true).square().mean() < 0.25 * true.var()
+        assert (found[:, kind] - true).square().mean() < 0.5 * (examples.latents(1)[:, kind] - true).square().mean()
 
 
 def test_training_lowers_the_loss_and_a_run_without_weights_at_noise_ignores_it(pool, tmp_path):

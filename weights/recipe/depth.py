@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from vrestore.priors.joint_attention import joined
-from vrestore.weights.recipe.depth_examples import CHANNELS, CLIP_SCALE, Examples, Readout, reduced
+from vrestore.weights.recipe.depth_examples import CHANNELS, CLIP_SCALE, Examples, Mirror, Readout, reduced
 from vrestore.weights.recipe.editing import noised
 
 SNIPPETS, FRAMES = 4, 3
@@ -108,7 +108,7 @@ class Seeing:
 
     def __init__(self, examples: Examples, snippets: int = SNIPPETS) -> None:
         self.examples, self._snippets = examples, snippets
-        self.readout = Readout(examples)
+        self.readout, self.mirror = Readout(examples), Mirror(examples)
         self._products = DDIMScheduler(**SCHEDULE).alphas_cumprod
 
     def __call__(self, model: DepthNetwork, rng: np.random.Generator, step: int) -> Mapping[str, Tensor]:
@@ -157,7 +157,11 @@ class Seeing:
             which = np.arange(frames) if joint else rng.integers(frames, size=1)
             parts.append(self.examples.latents(clip)[which])
             maps.append(self.examples.maps(clip)[:, which])
-        return torch.cat(parts), *torch.cat(maps, 1)
+        both, (target, near) = torch.cat(parts), torch.cat(maps, 1)
+        turned = torch.from_numpy(rng.random(len(rows)) < 0.5).repeat_interleave(len(both) // len(rows))
+        both[turned] = self.mirror(both[turned]).float()
+        target[turned], near[turned] = target[turned].flip(-1), near[turned].flip(-1)
+        return both, target, near
 
 
 def relative(found: Tensor, near: Tensor) -> Tensor:

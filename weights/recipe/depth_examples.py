@@ -18,7 +18,7 @@ CHANNELS = 16
 CELL, READ = 8, 4
 """Pixels of a latent pixel, and values that are read off one along each side."""
 READ_CLIPS = 48
-"""Clips on which the linear map is fitted."""
+"""Clips on which the linear maps are fitted."""
 
 
 class Examples:
@@ -68,15 +68,24 @@ class Examples:
         self._make(clip)
         return torch.from_numpy(self._small[clip].astype(np.float32))
 
+    def mirrored(self, clip: int, kind: int) -> Tensor:
+        """Latents (t, 16, h, w) of a clip's pictures (0) or maps (1), left and right changed; they are not kept."""
+        pictures = _grey(self.target(clip)) if kind else self.pictures(clip)
+        return encoded(self._vae, np.ascontiguousarray(pictures[:, :, ::-1]))
+
     def _make(self, clip: int) -> None:
         if not self._done[clip]:
             target = self.target(clip)
             for place, whole in enumerate((target, self.near(clip))):
                 self._small[clip, place] = reduced(torch.from_numpy(whole)).numpy()
-            maps = np.repeat(target[..., None] / 2 + 0.5, 3, axis=-1)
-            both = encoded(self._vae, np.concatenate([self.pictures(clip), maps.astype(np.float32)]))
+            both = encoded(self._vae, np.concatenate([self.pictures(clip), _grey(target)]))
             self._latents[clip] = both.unflatten(0, (2, -1)).transpose(0, 1).numpy()
             self._done[clip] = 1
+
+
+def _grey(target: np.ndarray) -> np.ndarray:
+    """Maps in [-1, 1] as pictures (t, h, w, 3) in [0, 1]."""
+    return np.repeat(target[..., None] / 2 + 0.5, 3, axis=-1).astype(np.float32)
 
 
 def _kept(path: Path, kind: np.dtype[Any], shape: tuple[int, ...]) -> np.ndarray:
@@ -93,25 +102,51 @@ class Readout(nn.Module):
     def __init__(self, examples: Examples, clips: int = READ_CLIPS) -> None:
         super().__init__()
         self.conv = nn.Conv2d(CHANNELS, READ * READ, 3, padding=1, padding_mode="replicate")
-        rows, wanted = [], []
-        for clip in range(min(clips, len(examples))):
-            padded = F.pad(examples.latents(clip)[:, 1], (1, 1, 1, 1), mode="replicate")
-            near = F.unfold(padded, 3).transpose(1, 2).flatten(0, 1)
-            rows.append(torch.cat([near, torch.ones(len(near), 1)], 1)[::2])
-            target = examples.maps(clip)[0][:, None]
-            wanted.append(F.unfold(target, READ, stride=READ).transpose(1, 2).flatten(0, 1)[::2])
-        x, y = torch.cat(rows).double(), torch.cat(wanted).double()
-        ridge = 1e-4 * len(x) * torch.eye(x.shape[1], dtype=torch.float64)
-        solved = torch.linalg.solve(x.T @ x + ridge, x.T @ y).float()
-        with torch.no_grad():
-            self.conv.weight.copy_(solved[:-1].T.reshape(self.conv.weight.shape))
-            self.conv.get_parameter("bias").copy_(solved[-1])
+        places = range(min(clips, len(examples)))
+        latents = torch.cat([examples.latents(clip)[:, 1] for clip in places])
+        targets = torch.cat([examples.maps(clip)[0] for clip in places])
+        _solve(self.conv, latents, F.pixel_unshuffle(targets[:, None], READ))
         self.requires_grad_(False)
 
     def forward(self, latents: Tensor) -> Tensor:
         """(n, 4 h, 4 w)."""
         found: Tensor = F.pixel_shuffle(self.conv(latents), READ)[:, 0]
         return found
+
+
+class Mirror(nn.Module):
+    """Latents of pictures whose left and right are changed, from those of the pictures, by a linear map for each kind.
+
+    An autoencoder is not symmetric; but what a mirrored picture's latents are is told, but for some hundredths of their
+    variance, by the mirrored latents and their neighbours. So mirrored examples need not be encoded and kept.
+    """
+
+    def __init__(self, examples: Examples, clips: int = READ_CLIPS) -> None:
+        super().__init__()
+        self.maps = nn.ModuleList(nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, padding_mode="replicate") for _ in "pd")
+        places = np.unique(np.linspace(0, len(examples) - 1, min(clips, len(examples))).astype(int))
+        for kind, conv in enumerate(self.maps):
+            plain = torch.cat([examples.latents(int(clip))[:, kind] for clip in places])
+            mirrored = torch.cat([examples.mirrored(int(clip), kind) for clip in places])
+            _solve(conv, plain.flip(-1), mirrored)
+        self.requires_grad_(False)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Of pictures and maps, (n, 2, 16, h, w)."""
+        return torch.stack([conv(latents[:, kind].flip(-1)) for kind, conv in enumerate(self.maps)], 1)
+
+
+def _solve(conv: nn.Module, given: Tensor, wanted: Tensor) -> None:
+    """Weights of a convolution of 3 x 3 by least squares, of maps (n, c, h, w)."""
+    near = F.unfold(F.pad(given, (1, 1, 1, 1), mode="replicate"), 3).transpose(1, 2).flatten(0, 1)
+    x = torch.cat([near, torch.ones(len(near), 1)], 1).double()
+    y = wanted.flatten(2).transpose(1, 2).flatten(0, 1).double()
+    ridge = 1e-4 * len(x) * torch.eye(x.shape[1], dtype=torch.float64)
+    solved = torch.linalg.solve(x.T @ x + ridge, x.T @ y).float()
+    with torch.no_grad():
+        weight = conv.get_parameter("weight")
+        weight.copy_(solved[:-1].T.reshape(weight.shape))
+        conv.get_parameter("bias").copy_(solved[-1])
 
 
 def reduced(maps: Tensor, by: int = CELL // READ) -> Tensor:
