@@ -74,7 +74,7 @@ def read_preset(path: Path | str, tasks: Mapping[str, str] = TASKS) -> Preset:
     if not path.exists():
         raise MissingInputError(f"{path} does not exist; give a preset (TOML), or the record of a run (JSON)")
     data = _parsed(path)
-    known = [COMMON, *tasks, *MAKERS, *_OTHERS]
+    known = [COMMON, *tasks, *_OTHERS, *MAKERS]
     for name, table in data.items():
         if isinstance(table, Mapping) and name in known:
             continue
@@ -145,7 +145,7 @@ def _checked(setting: Setting, value: Any, where: str) -> Any:
 
 def _known_elsewhere(key: str, tasks: Mapping[str, str]) -> bool:
     """Whether some other command has it: only then may it stand in ``[common]``."""
-    every = (types for name in (*tasks, *MAKERS, *_OTHERS) for types in tables_of(name, tasks).values())
+    every = (types for name in (*tasks, *_OTHERS, *MAKERS) for types in tables_of(name, tasks).values())
     return any(key.replace("-", "_") in settings_of(*types) for types in every)
 
 
