@@ -14,8 +14,7 @@ def test_every_command_tells_its_options(name):
     result = CliRunner().invoke(main, [name, "--help"])
     assert result.exit_code == 0
     shared = {"--steps", "--decay", "--minutes", "--batch", "--rate", "--seed"}
-    assert name not in TRAININGS or all(option in result.output for option in shared)
-    assert name not in TRAININGS - {"depth"} or "--device" in result.output
+    assert name not in TRAININGS or all(option in result.output for option in {*shared, "--device"})
     assert name not in RENDERINGS or "--jobs" in result.output
 
 

@@ -234,19 +234,24 @@ def depth_pool(data: Path, pool: Path, clips: int, frames: int, seed: int, jobs:
 @click.argument("held", type=THERE)
 @click.argument("run", type=FOLDER)
 @click.option("--small", default=2000, show_default=True, help="Steps before those, at half the size; 0: none.")
-@training(FitConfig(steps=1000, decay=600, rate=3e-3, ema=0.99, muon=True))
-def depth(pool: Path, held: Path, run: Path, small: int, config: FitConfig) -> None:
-    """Train, or go on with what RUN holds, first at half the size; then export to RUN/weights. On the CPU."""
+@training(FitConfig(steps=1000, decay=600, rate=3e-3, ema=0.99, batch=depths.SNIPPETS, muon=True))
+@device
+def depth(pool: Path, held: Path, run: Path, small: int, config: FitConfig, device: str) -> None:
+    """Train, or go on with what RUN holds, first at half the size; then export to RUN/weights."""
     torch.manual_seed(config.seed)
-    model, vae = depths.DepthNetwork(), editors.shared_autoencoder()
+    place = training_device(device)
+    model, vae = depths.DepthNetwork(), editors.shared_autoencoder(place)
     model.unet.to(memory_format=torch.channels_last)
     for shrunk, folder, steps in ((2, run / "small", small), (1, run, config.steps)):
         if steps:
             examples, judges = (
-                Examples(place, folder / name, vae, shrunk) for place, name in ((pool, "examples"), (held, "held"))
+                Examples(made, folder / name, vae, shrunk) for made, name in ((pool, "examples"), (held, "held"))
             )
-            stage = config if shrunk == 1 else replace(config, steps=steps, decay=0, minutes=0.0)
-            started = Fit(model, depths.Seeing(examples, shrunk * depths.SNIPPETS), folder, stage)
+            examples.fill()
+            minutes = config.minutes * steps / (small + config.steps)
+            stage = replace(config, steps=steps, decay=config.decay if shrunk == 1 else 0, minutes=minutes)
+            seeing = depths.Seeing(examples, shrunk * (config.batch or depths.SNIPPETS))
+            started = Fit(model, seeing, folder, stage, place)
             best = fit(started, log.info, partial(depths.told, held=judges, vae=vae))
             model.load_state_dict(best.state_dict())
     depths.export(model.eval(), run / "weights")

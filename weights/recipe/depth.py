@@ -9,6 +9,7 @@ one another.
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from vrestore.priors.joint_attention import joined
 from vrestore.weights.recipe.depth_examples import CHANNELS, CLIP_SCALE, Examples, Mirror, Readout, reduced
+from vrestore.weights.recipe.drawn import Tensors
 from vrestore.weights.recipe.editing import noised
+from vrestore.weights.recipe.fit import Drawing, Moment
 
 SNIPPETS, FRAMES = 4, 3
-"""Snippets of a step and their frames; as many single frames where a step has none."""
+"""Usual snippets of a step and their frames; as many single frames where a step has none."""
 IN_SNIPPETS, AT_THE_END = 0.25, 0.95
 """Share of steps in snippets, and of steps at the noisiest time, where one step starts."""
 WIDTH = 32
@@ -98,12 +101,28 @@ class DepthNetwork(nn.Module):
     def forward(self, picture: Tensor, place: Tensor, times: Tensor, frames: int = 1) -> Tensor:
         """The clean latents of depth (n, 16, h, w); ``frames``: of a snippet, of which n is a multiple."""
         self.joint.frames = frames
-        told = self.text(torch.tensor([[0, 1]]))[0].expand(len(picture), -1, -1)
+        told = self.text(torch.tensor([[0, 1]], device=picture.device))[0].expand(len(picture), -1, -1)
         found: Tensor = self.unet(torch.cat([picture, place], 1), times, told, return_dict=False)[0]
         return found
 
 
-class Seeing:
+@dataclass(frozen=True)
+class Lesson(Tensors):
+    """Latents of pictures, of their maps and of those at ``times``; maps, and one over depth.
+
+    ``together``: frames of a snippet.
+    """
+
+    picture: Tensor
+    clean: Tensor
+    place: Tensor
+    times: Tensor
+    target: Tensor
+    near: Tensor
+    together: int
+
+
+class Seeing(Drawing[DepthNetwork, Lesson]):
     """The losses: of the latents, of the depth read off them and its slopes, and what it is measured by."""
 
     def __init__(self, examples: Examples, snippets: int = SNIPPETS) -> None:
@@ -111,8 +130,8 @@ class Seeing:
         self.readout, self.mirror = Readout(examples), Mirror(examples)
         self._products = DDIMScheduler(**SCHEDULE).alphas_cumprod
 
-    def __call__(self, model: DepthNetwork, rng: np.random.Generator, step: int) -> Mapping[str, Tensor]:
-        """Of one step."""
+    def draw(self, rng: np.random.Generator, moment: Moment) -> Lesson:
+        """Snippets or single frames, most of them at the noisiest time."""
         joint = rng.random() < IN_SNIPPETS
         both, target, near = self._drawn(rng, joint)
         picture, clean = both[:, 0], both[:, 1]
@@ -125,14 +144,18 @@ class Seeing:
         # a run starts from noise alone; the schedule's last time would tell a little of the answer
         place = noise if time == 999 else noised(clean, noise, times, self._products)[0]
         picture = picture + 0.05 * torch.from_numpy(rng.standard_normal(picture.shape, dtype=np.float32))
-        layout = torch.channels_last
-        found = model(picture.contiguous(memory_format=layout), place.contiguous(memory_format=layout), times, each)
-        with torch.autocast("cpu", enabled=False):
-            found = found.float()
-            return self._losses(found, clean, target, near, groups)
+        return Lesson(picture, clean, place, times, target, near, each)
 
-    def _losses(self, found: Tensor, clean: Tensor, target: Tensor, near: Tensor, groups: int) -> dict[str, Tensor]:
-        depth = self.readout(found)
+    def losses(self, model: DepthNetwork, batch: Lesson, moment: Moment) -> Mapping[str, Tensor]:
+        """Of one step."""
+        picture, place = (z.contiguous(memory_format=torch.channels_last) for z in (batch.picture, batch.place))
+        found = model(picture, place, batch.times, batch.together)
+        with torch.autocast(found.device.type, enabled=False):
+            return self._losses(found.float(), batch)
+
+    def _losses(self, found: Tensor, batch: Lesson) -> dict[str, Tensor]:
+        clean, target = batch.clean, batch.target
+        depth = self.readout.to(found.device)(found)
         slopes = [
             (reduced(depth, k).diff(dim=d) - reduced(target, k).diff(dim=d)).abs().mean()
             for k in (1, 4)
@@ -141,7 +164,7 @@ class Seeing:
         return {
             "latent": 0.5 * F.smooth_l1_loss(found, clean),
             "depth": 0.3 * (depth - target).abs().mean(),
-            "relative": relative(depth.unflatten(0, (groups, -1)), near.unflatten(0, (groups, -1))),
+            "relative": relative(*(z.unflatten(0, (-1, batch.together)) for z in (depth, batch.near))),
             "slopes": torch.stack(slopes).sum(),
         }
 
@@ -191,13 +214,14 @@ def scores(found: np.ndarray, disparity: np.ndarray) -> tuple[float, float]:
 
 def judged(model: DepthNetwork, held: Examples, vae: AutoencoderDC, clips: int = 24) -> dict[str, float]:
     """Mean AbsRel and delta1 of single frames of held-back clips, and those of a vertical gradient."""
+    device = next(model.parameters()).device
     found: dict[str, list[float]] = {"absrel": [], "delta1": [], "absrel of a gradient": []}
     noise = torch.randn((1, CHANNELS, *held.latents(0).shape[-2:]), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         for clip in range(min(clips, len(held))):
-            picture = held.latents(clip)[:1, 0]
-            latents = model(picture, noise, torch.tensor([999])) / float(vae.config.scaling_factor)
-            answer = vae.decode(latents).sample.mean(1).numpy()
+            picture, time = held.latents(clip)[:1, 0].to(device), torch.tensor([999], device=device)
+            latents = model(picture, noise.to(device), time) / float(vae.config.scaling_factor)
+            answer = vae.decode(latents).sample.mean(1).cpu().numpy()
             disparity = held.near(clip)[:1]
             if (disparity > FAR).mean() < 0.1:
                 continue

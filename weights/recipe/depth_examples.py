@@ -58,6 +58,11 @@ class Examples:
             return unit_disparity(disparity).clip(-1, 1)
         return np.stack([unit_disparity(frame) for frame in disparity]).clip(-1, 1)
 
+    def fill(self) -> None:
+        """Make those of all clips, so that several threads may draw."""
+        for clip in range(len(self)):
+            self._make(clip)
+
     def latents(self, clip: int) -> Tensor:
         """Of pictures and maps, (t, 2, 16, h, w) float32."""
         self._make(clip)
