@@ -4,9 +4,9 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+from vrestore import engine
 from vrestore.checkpoint import JobFolder
 from vrestore.clock import Clock
-from vrestore.engine import segment_frames
 from vrestore.errand import Errand, described, prepare
 from vrestore.errors import ConfigError
 from vrestore.executor import State
@@ -68,7 +68,7 @@ def make(task: Makes, output: Path | str, options: MakeOptions | None = None) ->
     count.begin(folder.state.frames)
     try:
         if count.frames < errand.frames:
-            enough = segment_frames(errand.score.size)
+            enough = engine.segment_frames(errand.score.size)
             walks = _walks(errand, clock, folder)
             write_segments(walks, outputs, errand.target, folder, count, enough=enough, total=errand.frames)
         with clock.stage("write"):
