@@ -72,8 +72,10 @@ class EditingConfig(EditOptions, TaskConfig):
         "back to the source; exact: the same, found without error, for six times the cost.",
     ] = "none"
     one_noise: Annotated[
-        bool, "Whether all frames of a shot start from the same noise: without, what the prior makes up flickers."
-    ] = True
+        bool | None,
+        "Whether all frames of a shot have the same noise: with one each, what a prior for single pictures makes up "
+        "flickers. Left out: where the prior has no motion modules, which are trained on one for each.",
+    ] = None
     cross_window: Annotated[
         bool,
         "Whether all frames attend to the first one of their shot and to the ends of windows: one look throughout.",
@@ -252,7 +254,7 @@ class Editing(OwnSize):
             feather=config.feather,
             levels=levels,
             seed=config.seed,
-            one_noise=config.one_noise,
+            one_noise=prior.facts.window == 1 if config.one_noise is None else config.one_noise,
             beside=tuple(self.beside(height, width, prior.facts)),
         )
         return EditDirection(prior, info, wish)
