@@ -76,10 +76,14 @@ class EditingConfig(EditOptions, TaskConfig):
         "Whether all frames of a shot have the same noise: with one each, what a prior for single pictures makes up "
         "flickers. Left out: where the prior has no motion modules, which are trained on one for each.",
     ] = None
-    cross_window: Annotated[
-        bool,
-        "Whether all frames attend to the first one of their shot and to the ends of windows: one look throughout.",
-    ] = True
+    cross_window: Annotated[bool, "Whether all frames attend to the first one of their shot: one look throughout."] = (
+        True
+    )
+    window_ends: Annotated[
+        bool | None,
+        "Whether they also attend to the last frames of their window and of the one before, as in LOVECon. Left out: "
+        "where the prior has motion modules; frames that are drawn one by one step visibly from window to window then.",
+    ] = None
     consistent: Annotated[
         float,
         "In place of that: the share, up to 1, of the tokens of each other frame of its window that a frame attends to "
@@ -116,6 +120,8 @@ class EditingConfig(EditOptions, TaskConfig):
             raise ConfigError("save_control is on, but control is none; give one, or leave save_control out")
         if self.inversion not in ("none", "ddim", "exact"):
             raise ConfigError(f"inversion is {self.inversion!r}; give none, ddim or exact")
+        if self.window_ends and not self.cross_window:
+            raise ConfigError("window_ends is on, but cross_window is off; leave one out")
         if not 0 <= self.consistent <= 1:
             raise ConfigError(f"consistent is {self.consistent}; give a share from 0 (off) to 1")
         if self.mode not in (None, "attribute", "background", "shape", "style"):
@@ -224,9 +230,10 @@ class Editing(OwnSize):
             windows = replace(windows, order="apart")
         if not self.crosses():
             return windows
-        if self.config.consistent:
+        if self.config.consistent > 0:
             return ConsistentPlan(windows, self.config.consistent, self.config.seed)
-        return CrossedPlan(windows)
+        ends = facts.window > 1 if self.config.window_ends is None else self.config.window_ends
+        return CrossedPlan(windows, previous=ends, last=ends)
 
     def crosses(self) -> bool:
         """Whether frames attend to others; guidance along the motion is for neighbours alone."""

@@ -145,6 +145,13 @@ def test_frames_attend_across_windows_to_the_first(settings, film, clips, tmp_pa
         assert torch.equal(pair[0][-1], pair[1][-1]) != crossing
 
 
+def test_windows_show_only_where_frames_attend_to_their_ends(settings, film):
+    """All look at the first frame of the shot: then it does not matter which window a frame is in."""
+    for ends in (None, True):
+        pair = [made(settings, film, window=window, overlap=0, window_ends=ends) for window in (3, 7)]
+        assert torch.allclose(*pair, atol=1e-3) == (ends is None)
+
+
 def test_what_stands_still_stays_as_it_is_drawn(settings, clips, tmp_path):
     """One noise for all frames of a shot; of their own, the same frames are drawn differently."""
     still = clips.write(tmp_path / "still.mkv", np.repeat(clips.scene(1, SIZE), 4, axis=0))
@@ -303,6 +310,7 @@ WRONG = [
     ({"control": ("tile:1",), "control_weights": (1.0,)}, "control_weights is given beside tile:1; leave one out"),
     ({"control_video": ("mine",)}, "control_video is 'mine'; give NAME=PATH"),
     ({"control_video": ("mine=x.mp4",)}, "mine is no --control; name it there"),
+    ({"window_ends": True, "cross_window": False}, "window_ends is on, but cross_window is off; leave one out"),
     ({"consistent": 1.5}, "consistent is 1.5; give a share from 0"),
     ({"feather": -1}, "feather is -1; give 0 to 256 pixels"),
     ({"mask": ("auto:stone",)}, "mask is auto:stone, but source_prompt is None; use its words"),
