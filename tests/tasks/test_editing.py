@@ -145,13 +145,6 @@ def test_frames_attend_across_windows_to_the_first(settings, film, clips, tmp_pa
         assert torch.equal(pair[0][-1], pair[1][-1]) != crossing
 
 
-def test_windows_show_only_where_frames_attend_to_their_ends(settings, film):
-    """All look at the first frame of the shot: then it does not matter which window a frame is in."""
-    for ends in (None, True):
-        pair = [made(settings, film, window=window, overlap=0, window_ends=ends) for window in (3, 7)]
-        assert torch.allclose(*pair, atol=1e-3) == (ends is None)
-
-
 def test_what_stands_still_stays_as_it_is_drawn(settings, clips, tmp_path):
     """One noise for all frames of a shot; of their own, the same frames are drawn differently."""
     still = clips.write(tmp_path / "still.mkv", np.repeat(clips.scene(1, SIZE), 4, axis=0))
