@@ -115,3 +115,12 @@ def test_depth_picture(clips, tmp_path):
     assert "frames 0, 2, 3 of" in done.stdout
     assert Image.open(tmp_path / "depth.png").size == (3 * 480 + 8, 2 * 320 + 4)
     assert example("depth_picture.py", tmp_path / "none.mkv", tmp_path / "n.png").stderr.startswith(str(tmp_path))
+
+
+def test_scenes(tmp_path):
+    done = example("scenes.py", tmp_path / "a.png", "red waves", "stars", "--frames", 2, "--steps", 1)
+    assert done.returncode == 0, done.stderr
+    picture = np.asarray(Image.open(tmp_path / "a.png")).astype(int)
+    assert picture.shape == (256, 640, 3)
+    assert picture[:128].mean() > picture[128:].mean()  # stars stand in the dark
+    np.testing.assert_array_equal(picture[:, :128], picture[:, 128:256])  # two instants of two frames

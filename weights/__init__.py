@@ -8,7 +8,7 @@ from vrestore.errors import PriorError
 if __name__ != "vrestore.weights":
     raise ImportError("import this as vrestore.weights; as a top-level package it would be a second copy")
 
-EMBEDDED = ("restoration", "interpolation", "editing", "depth")
+EMBEDDED = ("restoration", "interpolation", "editing", "depth", "generation")
 """Names of the embedded priors."""
 
 

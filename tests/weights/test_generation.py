@@ -75,8 +75,8 @@ def test_the_prior_learns_from_clips_that_any_worker_makes_alike(tmp_path, monke
     tokens = write_tokenizer(tmp_path / "weights" / "tokenizer", generation.vocabulary(), generation.TOKENS)
     model = generation.Generator(len(tokens))
     losses = generation.Showing(tmp_path / "once", load_tokenizer(tmp_path / "weights" / "tokenizer"))
-    run = Fit(model, losses, tmp_path / "run", FitConfig(steps=2, warmup=1))
-    assert all(np.isfinite(loss) for _ in range(2) for loss in run.advance().values())
+    run = Fit(model, losses, tmp_path / "run", FitConfig(steps=3, warmup=1))
+    assert all(np.isfinite(loss) for _ in range(3) for loss in run.advance().values())
     generation.export(run.averaged(), tmp_path / "weights")
     index = json.loads((tmp_path / "weights" / "model_index.json").read_text())
     assert index["_class_name"] == "AnimateDiffPipeline"

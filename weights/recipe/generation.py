@@ -35,7 +35,8 @@ FPS = 8
 STRIDES = {1: 0.55, 2: 0.15, 4: 0.1, 8: 0.1, 16: 0.1}
 """Shares of clips by the frames from one to the next: keyframes lie far apart."""
 STILLS = 1000
-"""Steps at the start that see a frame of each of many clips: what a scene looks like is learned before how it moves."""
+"""Steps at the start that see a frame of each of many clips: what a scene looks like is learned before how it moves.
+After them so does every second one, lest the words be forgotten: a step has few clips."""
 UNTOLD, LEVEL, RISING = 0.1, 0.4, 0.3
 """Share of clips without words; of clips at one level, and of those whose levels rise; others are clean in places."""
 WIDTH, TOKENS, LONGEST = 48, 16, 32
@@ -192,8 +193,8 @@ class Showing(Drawing[Generator, Lesson]):
         self._products = DDIMScheduler(**SCHEDULE).alphas_cumprod
 
     def draw(self, rng: np.random.Generator, moment: Moment) -> Lesson:
-        """Any examples, each frame at its level: at first a frame of each."""
-        still = moment.step < STILLS
+        """Any examples, each frame at its level: at first, and in every second step, a frame of each."""
+        still = moment.step < STILLS or moment.step % 2 == 1
         rows = rng.integers(len(self._latents), size=self._batch * FRAMES if still else self._batch)
         told = ["" if rng.random() < UNTOLD else self._phrase(rng, i) for i in rows]
         if still:
