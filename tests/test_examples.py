@@ -113,14 +113,16 @@ def test_depth_picture(clips, tmp_path):
     done = example("depth_picture.py", source, tmp_path / "depth.png", 0.16)
     assert done.returncode == 0, done.stderr
     assert "frames 0, 2, 3 of" in done.stdout
-    assert Image.open(tmp_path / "depth.png").size == (3 * 480 + 8, 2 * 320 + 4)
+    with Image.open(tmp_path / "depth.png") as picture:
+        assert picture.size == (3 * 480 + 8, 2 * 320 + 4)
     assert example("depth_picture.py", tmp_path / "none.mkv", tmp_path / "n.png").stderr.startswith(str(tmp_path))
 
 
 def test_scenes(tmp_path):
     done = example("scenes.py", tmp_path / "a.png", "red waves", "stars", "--frames", 2, "--steps", 1)
     assert done.returncode == 0, done.stderr
-    picture = np.asarray(Image.open(tmp_path / "a.png")).astype(int)
+    with Image.open(tmp_path / "a.png") as opened:
+        picture = np.asarray(opened).astype(int)
     assert picture.shape == (256, 640, 3)
     assert picture[:128].mean() > picture[128:].mean()  # stars stand in the dark
     np.testing.assert_array_equal(picture[:, :128], picture[:, 128:256])  # two instants of two frames
