@@ -341,4 +341,4 @@ def test_nothing_is_downloaded(tmp_path, monkeypatch, family):
 
 
 def test_the_embedded_names():
-    assert EMBEDDED == ("restoration", "interpolation", "editing", "depth")
+    assert EMBEDDED == ("restoration", "interpolation", "editing", "depth", "generation")
