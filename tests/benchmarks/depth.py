@@ -26,23 +26,11 @@ from vrestore.registration import Affine, Rolling, register, register_by_descent
 from vrestore.report import RunOptions
 from vrestore.tasks.depth import Depth
 from vrestore.video import open_reader
-
-FAR = 0.01
-"""One over metres: what is farther counts as sky, of which nothing is asked."""
+from vrestore.weights.recipe.depth import FAR, scores
 
 
 def say(**values):
     click.echo(json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in values.items()}))
-
-
-def scores(found, near):
-    """AbsRel and delta1 after one scale and shift for all frames, least squares in inverse depth."""
-    valid = near > FAR
-    x, y = found[valid].astype(np.float64), near[valid].astype(np.float64)
-    rows = np.stack([x, np.ones_like(x)], 1)
-    fitted = np.clip(rows @ np.linalg.lstsq(rows.T @ rows, rows.T @ y, rcond=None)[0], y.min(), y.max())
-    ratio = np.maximum(fitted / y, y / fitted)
-    return float(np.abs(y / fitted - 1).mean()), float((ratio < 1.25).mean())
 
 
 def gradient(near):

@@ -21,9 +21,19 @@ from vrestore.plan.windows import WindowsPlan
 
 
 class Directed:
-    """What plans that tell the attention of their windows have in common: all but their steps."""
+    """What plans that tell the attention of their windows have in common: all but their steps and what those hold."""
 
     windows: WindowsPlan
+
+    @property
+    def window(self) -> int:
+        """Frames of a window."""
+        return self.windows.window
+
+    @property
+    def live_bound(self) -> int:
+        """That of the windows."""
+        return self.windows.live_bound
 
     @property
     def frames(self) -> int:
@@ -203,16 +213,6 @@ class DirectedPlan(Directed):
         if not 0 <= self.turn <= self.windows.levels:
             raise PlanError(f"The directive cannot change at level {self.turn}; use 0 to {self.windows.levels}.")
 
-    @property
-    def window(self) -> int:
-        """Frames of a window."""
-        return self.windows.window
-
-    @property
-    def live_bound(self) -> int:
-        """That of the windows."""
-        return self.windows.live_bound
-
     def ticks(self) -> Iterator[tuple[Step, ...]]:
         """Those of the windows."""
         for steps in self.windows.ticks():
@@ -242,16 +242,6 @@ class ConsistentPlan(Directed):
 
     def __post_init__(self) -> None:
         Consistent((), 0, self.share, self.seed, self.downsampling)  # raises PlanError
-
-    @property
-    def window(self) -> int:
-        """Frames of a window."""
-        return self.windows.window
-
-    @property
-    def live_bound(self) -> int:
-        """That of the windows."""
-        return self.windows.live_bound
 
     def ticks(self) -> Iterator[tuple[Step, ...]]:
         """Those of the windows. What is drawn depends on frames and level, so no two windows are one batch."""

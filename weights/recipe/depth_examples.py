@@ -1,7 +1,6 @@
 """What the depth prior is trained on: latents of pictures and maps, and how depth is read off latents."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from vrestore.weights.recipe.depth_pool import open_depth_pool, unit_disparity
 from vrestore.weights.recipe.editing import encoded
+from vrestore.weights.recipe.machine import kept
 
 CLIP_SCALE = 5
 """Of so many clips the first two have one scale for all frames, as snippets need it, the others one for each frame."""
@@ -34,10 +34,10 @@ class Examples:
         frames, height, width = self.frames, *(side // shrunk for side in self._disparity.shape[2:])
         shape = (count, frames, 2, CHANNELS, height // CELL, width // CELL)
         folder.mkdir(parents=True, exist_ok=True)
-        self._latents = _kept(folder / "latents.npy", np.dtype(np.float16), shape)
-        self._done = _kept(folder / "done.npy", np.dtype(np.uint8), (count,))
+        self._latents = kept(folder / "latents.npy", np.dtype(np.float16), shape)
+        self._done = kept(folder / "done.npy", np.dtype(np.uint8), (count,))
         small = tuple(side * READ // CELL for side in (height, width))
-        self._small = _kept(folder / "maps.npy", np.dtype(np.float16), (count, 2, frames, *small))
+        self._small = kept(folder / "maps.npy", np.dtype(np.float16), (count, 2, frames, *small))
 
     def __len__(self) -> int:
         return len(self._disparity)
@@ -91,14 +91,6 @@ class Examples:
 def _grey(target: np.ndarray) -> np.ndarray:
     """Maps in [-1, 1] as pictures (t, h, w, 3) in [0, 1]."""
     return np.repeat(target[..., None] / 2 + 0.5, 3, axis=-1).astype(np.float32)
-
-
-def _kept(path: Path, kind: np.dtype[Any], shape: tuple[int, ...]) -> np.ndarray:
-    """A mapped array, of zeros when it is new."""
-    if path.exists():
-        kept: np.ndarray = np.load(path, mmap_mode="r+")
-        return kept
-    return np.lib.format.open_memmap(path, "w+", kind, shape)
 
 
 class Readout(nn.Module):

@@ -24,7 +24,7 @@ from vrestore.weights.recipe.drawn import Tensors
 from vrestore.weights.recipe.editing import SCHEDULE as EDITING
 from vrestore.weights.recipe.editing import encoded, noised
 from vrestore.weights.recipe.fit import Drawing, Moment
-from vrestore.weights.recipe.machine import made
+from vrestore.weights.recipe.machine import kept, made
 from vrestore.weights.recipe.scenes import HUES, SCENES, SIDE, SKIES, Asked
 from vrestore.weights.recipe.words import Ids, text_encoder
 
@@ -162,16 +162,10 @@ def build_clips(folder: Path, vae: AutoencoderDC, rows: Sequence[int], count: in
     ``jobs``: processes that render; 0 renders in this one.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    latents = _opened(folder / "latents.npy", np.dtype(np.float16), (count, FRAMES, *LATENT))
-    asked = _opened(folder / "asked.npy", np.dtype(np.int8), (count, 3))
+    latents = kept(folder / "latents.npy", np.dtype(np.float16), (count, FRAMES, *LATENT))
+    asked = kept(folder / "asked.npy", np.dtype(np.int8), (count, 3))
     for i, (numbers, clip) in zip(rows, made(_make, rows, jobs, _prepare, seed), strict=True):
         asked[i], latents[i] = numbers, encoded(vae, clip).numpy()
-
-
-def _opened(path: Path, kind: np.dtype[Any], shape: tuple[int, ...]) -> np.ndarray:
-    if path.exists():
-        return np.asarray(np.lib.format.open_memmap(path, "r+"))
-    return np.asarray(np.lib.format.open_memmap(path, "w+", kind, shape))
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,11 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import cv2
+import numpy as np
 import torch
 
 from vrestore.device import resolve_device
@@ -62,3 +64,11 @@ def _begin(prepare: Callable[..., None], told: tuple[object, ...]) -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     prepare(*told)
+
+
+def kept(path: Path, kind: np.dtype[Any], shape: tuple[int, ...]) -> np.ndarray:
+    """A mapped array, of zeros when it is new."""
+    if path.exists():
+        found: np.ndarray = np.load(path, mmap_mode="r+")
+        return found
+    return np.lib.format.open_memmap(path, "w+", kind, shape)
