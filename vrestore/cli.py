@@ -167,6 +167,19 @@ def session_options() -> list[click.Parameter]:
     ]
 
 
+def job_options() -> list[click.Parameter]:
+    """What every command that writes one output takes: how its job runs, and those of the session."""
+    return [
+        Action(["--resume"], is_flag=True, help="Go on with a job that was interrupted."),
+        click.Option(
+            ["--overwrite/--no-overwrite"], default=True, show_default=True, help="Replace an existing output."
+        ),
+        Action(["--record/--no-record"], default=True, help="Write settings and results to OUTPUT.vrestore.json."),
+        Action(["--dry-run"], is_flag=True, help="Show what would be done, and its cost."),
+        *session_options(),
+    ]
+
+
 def _path() -> "click.ParamType[Any]":
     return click.Path(path_type=Path)
 
@@ -200,13 +213,7 @@ def _head_command(name: str, entry: str) -> click.Command:
             default=None,
             help="Make whole pictures of interlaced frames, or keep them; without a word they are refused.",
         ),
-        Action(["--resume"], is_flag=True, help="Go on with a job that was interrupted."),
-        click.Option(
-            ["--overwrite/--no-overwrite"], default=True, show_default=True, help="Replace an existing output."
-        ),
-        Action(["--record/--no-record"], default=True, help="Write settings and results to OUTPUT.vrestore.json."),
-        Action(["--dry-run"], is_flag=True, help="Show what would be done, and its cost."),
-        *session_options(),
+        *job_options(),
     ]
     return Command(name, name, TASKS, callback=command, params=parameters, help=head.summary)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def making_command(name: str, head: Any, tasks: Mapping[str, str]) -> click.Command:
     """Generated from the head's config, like the commands of all others."""
-    from vrestore.cli import session_options
+    from vrestore.cli import job_options
     from vrestore.cli_preset import Command
     from vrestore.video.formats import Formats
 
@@ -32,13 +32,7 @@ def making_command(name: str, head: Any, tasks: Mapping[str, str]) -> click.Comm
         ),
         *options_of(head.config_type),
         *(option for option in options_of(Formats) if option.name not in head.config_type.__dataclass_fields__),
-        Action(["--resume"], is_flag=True, help="Go on with a job that was interrupted."),
-        click.Option(
-            ["--overwrite/--no-overwrite"], default=True, show_default=True, help="Replace an existing output."
-        ),
-        Action(["--record/--no-record"], default=True, help="Write settings and results to OUTPUT.vrestore.json."),
-        Action(["--dry-run"], is_flag=True, help="Show what would be done, and its cost."),
-        *session_options(),
+        *job_options(),
     ]
     return Command(name, name, tasks, callback=command, params=parameters, help=head.summary)
 
