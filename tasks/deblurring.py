@@ -2,25 +2,29 @@
 
 The prior sees the source at its own size, with its neighbours, and answers with the sharp frame. How much of its answer
 is taken is decided place by place, by how much sharper it is: where it finds no blur, the source passes untouched. By
-default the answer is that of the exposure itself, whose shutter is measured before the start.
+default the answer is that of the exposure itself, whose shutter is measured before the start; so is how many frames
+were blended into each.
 """
 
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vrestore.blending import estimate_blending, sampled
 from vrestore.engine import run, stream
 from vrestore.errors import ConfigError
 from vrestore.prior_options import PriorOptions
 from vrestore.priors import prior_of
 from vrestore.report import RunOptions, RunResult
-from vrestore.shapes import Frame, Frames, OutputFrame
+from vrestore.shapes import Frame, OutputFrame
 from vrestore.shutter import estimate_shutter
 from vrestore.task import OwnSize, TaskConfig
 
@@ -33,6 +37,8 @@ SHARPER = (1.03, 1.12)
 """Gain in gradients below which a place counts as sharp already, and above which as blurred."""
 REACH = 12
 """Pixels to either side over which gradients are compared."""
+LOOKED_AT = 5
+"""Neighbouring frames by which the shutter is measured."""
 FLOOR = 2 / 255
 """Gradient, in code values, that no place counts as less than: noise is no detail."""
 AROUND = 7
@@ -79,22 +85,37 @@ class Deblurring(OwnSize):
         for restored in stream(self, input, options):
             yield restored.frame
 
-    def measured(self, windows: Iterable[Frames]) -> "Deblurring":
-        """With the shutter that explains the windows best, where the prior needs one and none was given."""
-        if "shutter" not in prior_of(self.config).takes or self.config.shutter is not None:
+    def measured(self, windows: Iterable[Iterable[Frame]]) -> "Deblurring":
+        """With the frames that were blended into each and the shutter that explain the windows best, where the prior
+        needs them and neither was given."""
+        given = self.config.shutter is not None or (self.config.blended or 1) > 1
+        if "shutter" not in prior_of(self.config).takes or given:
             return self
-        found = [360 * estimate_shutter(frames) for frames in windows]
-        shutter = max(found, default=0.0)
-        shutter = 0.0 if shutter <= SHARP_DEGREES else shutter
+        shutters, clips = [0.0], []
+        for window in windows:
+            frames = iter(window)
+            first = list(islice(frames, LOOKED_AT))
+            clips.append(np.stack([sampled(frame) for frame in chain(first, frames)]))
+            shutters.append(360 * estimate_shutter(torch.stack(first)))
+        blended = self.config.blended or estimate_blending(clips)
+        if blended > 1:
+            log.info("frame blending: every frame is the mean of %d, measured", blended)
+            return Deblurring(self.config, blended=blended)
+        shutter = max(shutters) if max(shutters) > SHARP_DEGREES else 0.0
         log.info("shutter: %g degrees, measured", shutter)
         return Deblurring(self.config, shutter=shutter)
 
     def finish(self, restored: OutputFrame, source: Frame, *, exact: bool) -> OutputFrame:
-        """The prior's answer where it is sharper than the source, with the source's colours; elsewhere the source."""
-        change = within(restored, source) - source
-        change = change - _coarse(change)
-        if self.config.protect:
-            change = change * blurred(source, source + change)
+        """The prior's answer where it is sharper than the source, with the source's colours; elsewhere the source.
+
+        Where frames were blended it is the whole answer: what moves may show far from where it was, and nothing there.
+        """
+        change = restored - source
+        if (self.config.blended or 1) == 1:
+            change = within(restored, source) - source
+            change = change - _coarse(change)
+            if self.config.protect:
+                change = change * blurred(source, source + change)
         pull = max(0.0, 2 * self.config.fidelity - 1)
         return (source + self.config.amount * (1 - pull) * change).clamp(0, 1)
 

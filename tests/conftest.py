@@ -147,17 +147,20 @@ def tiny_prior(tmp_path_factory):
     import torch
 
     from vrestore.priors.embedded_nets import BridgeVideoDenoiser, GuidedAutoencoder
+    from vrestore.priors.recurrent import RecurrentGuide
 
     folder = tmp_path_factory.mktemp("priors") / "tiny"
     with torch.random.fork_rng():
         torch.manual_seed(5)
         vae = GuidedAutoencoder(width=8, latent_width=8, decoder_blocks=1)
         unet = BridgeVideoDenoiser(width=8, deep_width=8, depth=(1, 1, 2))
-        for parameter in unet.parameters():
+        guide = RecurrentGuide(width=8, depth=1, channels=8)
+        for parameter in [*unet.parameters(), *guide.parameters()]:
             if not parameter.any():
                 torch.nn.init.normal_(parameter, std=0.5)
     vae.save_pretrained(folder / "vae")
     unet.save_pretrained(folder / "unet")
+    guide.save_pretrained(folder / "guide")
     (folder / "model_index.json").write_text('{"_class_name": "EmbeddedPrior"}')
     return folder
 
@@ -166,7 +169,7 @@ def tiny_prior(tmp_path_factory):
 def tiny_between_prior(tiny_prior, tmp_path_factory):
     """The same networks as a prior for pictures between two frames."""
     folder = tmp_path_factory.mktemp("priors") / "tiny_between"
-    shutil.copytree(tiny_prior, folder)
+    shutil.copytree(tiny_prior, folder, ignore=shutil.ignore_patterns("guide"))
     (folder / "model_index.json").write_text('{"_class_name": "InterpolationPrior"}')
     return folder
 

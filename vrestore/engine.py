@@ -212,7 +212,7 @@ def _walks(
     batch, direction = job.memory.batch, _direction(job, prior, clock)
     # frames before the next one are neighbours to look at; what a head says of a frame may go by all before it
     from_start = direction is not None or isinstance(job.task, Maps)
-    first = 0 if from_start else max(0, emitted - prior.facts.reach)
+    first = 0 if from_start else max(0, emitted - prior.facts.reach) // prior.facts.group * prior.facts.group
     # so many are under way in an edit that their pictures are not held: each is read again when it is finished
     with open_reader(job.info, keep=job.keep()) as reader, open_reader(job.info, keep=job.keep()) as later:
         source = _source(job, number, first)

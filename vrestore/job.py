@@ -36,7 +36,7 @@ from vrestore.video.y4m import is_pipe, local_input
 
 log = logging.getLogger(__name__)
 
-MEASURED, MEASURED_FRAMES = 3, 5
+MEASURED, MEASURED_FRAMES = 3, 15
 """Windows, and frames of each, that a head may measure its input on."""
 
 
@@ -195,14 +195,13 @@ def prepare(task: Task, input: Path | str, output: Path | str | None, options: R
     )  # fmt: skip
 
 
-def _windows(info: VideoInfo, span: tuple[int, int]) -> Iterator[torch.Tensor]:
+def _windows(info: VideoInfo, span: tuple[int, int]) -> Iterator[Iterator[torch.Tensor]]:
     """A few windows of neighbouring frames, evenly spread over a span, for a head that measures."""
     length = min(MEASURED_FRAMES, span[1] - span[0])
     places = {span[0] + round((span[1] - span[0] - length) * (k + 0.5) / MEASURED) for k in range(MEASURED)}
     for place in sorted(places):
         with open_reader(info) as reader:
-            frames = [torch.from_numpy(frame.rgb) for frame in reader.frames(place, place + length)]
-        yield torch.stack(frames)
+            yield (torch.from_numpy(frame.rgb) for frame in reader.frames(place, place + length))
 
 
 def _encoding(

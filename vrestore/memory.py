@@ -97,15 +97,15 @@ class Needs:
         return min(self.passes * live, self.frames)
 
     def live_bytes(self, plan: MemoryPlan) -> int:
-        """Memory of the frames under way, of two that are looked ahead at, and of what later windows look at."""
+        """Memory of the frames under way, of those that are looked ahead at, and of what later windows look at."""
         h, w = self.latent
         # latents and motion; the degraded picture (in half precision); the source
-        per_frame = 4 * (2 * self.facts.latent_channels + 6) * h * w
+        per_frame = (4 * (2 * self.facts.latent_channels + 6) + self.facts.told_bytes) * h * w
         if self.degraded:
             per_frame += 6 * h * w * self.facts.spatial_factor**2
         per_frame += 12 * self.source_pixels + self.held_bytes
         lingering = 4 * self.passes * 2 * self.steps * self.facts.latent_channels * h * w * self.crossed
-        return (self.live_latents(plan) + 2) * per_frame + lingering + self.bank_bytes
+        return (self.live_latents(plan) + 1 + self.facts.ahead) * per_frame + lingering + self.bank_bytes
 
     @property
     def bank_bytes(self) -> int:

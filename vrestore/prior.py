@@ -48,6 +48,12 @@ class PriorFacts:
     """How many times larger than the source the output must be; None: anything goes."""
     reach: int = 1
     """Frames before it, in the same shot, that the conditioning of a frame depends on."""
+    group: int = 1
+    """Frames that `conditions` looks at together, counted from the start of the shot: it begins with a whole group."""
+    ahead: int = 1
+    """Frames after it that `conditions` reads before it answers for a frame, where they belong to the shot."""
+    told_bytes: int = 0
+    """What `conditions` says of a frame to `decode` alone, per latent pixel, in bytes."""
     usual_steps: int = 1
     """Sampling steps that it is made to be run with: as many are taken where no number is asked for."""
     most_steps: int | None = None
@@ -90,7 +96,7 @@ class Prior(Protocol):
         ...
 
     def conditions(self, frames: Iterable[Frame]) -> Iterator[dict[str, Tensor]]:
-        """The conditioning of every degraded frame of a shot, in order, reading few frames ahead.
+        """The conditioning of every degraded frame of a shot, in order, reading ``facts.ahead`` frames ahead.
 
         Always holds ``degraded``, the frame itself, and ``degraded_latents``, its latent. The engine holds ``degraded``
         in half precision for `predict` and `surroundings`; `decode` gets the frame as it was.

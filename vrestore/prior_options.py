@@ -39,6 +39,11 @@ class PriorOptions:
         float | None,
         "Degrees that the shutter was open, 0 to 360, for the prior exposure; left out: measured.",
     ] = None
+    blended: Annotated[
+        int | None,
+        "Neighbouring frames that every frame is the mean of, 1 (none) to 8, for the prior exposure: frame blending, "
+        "or a shutter that stays open over several; left out: measured.",
+    ] = None
     download: Annotated[
         bool, "Fetch public weights that are named (vrestore weights list, or hf:owner/name@revision) and not here yet."
     ] = False
@@ -58,6 +63,8 @@ class PriorOptions:
             raise ConfigError(f"control_scale is {self.control_scale}; give 0 or more")
         if self.shutter is not None and not 0 <= self.shutter <= 360:
             raise ConfigError(f"shutter is {self.shutter}; give 0 to 360 degrees")
+        if self.blended is not None and not 1 <= self.blended <= 8:
+            raise ConfigError(f"blended is {self.blended}; give 1 (frames are none's mean) to 8")
         if self.warp not in (None, "trained", "exact"):
             raise ConfigError(f"warp is {self.warp!r}; give trained or exact")
 

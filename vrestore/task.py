@@ -11,7 +11,7 @@ from vrestore.errors import ConfigError
 from vrestore.luma import psnr_y
 from vrestore.plan import Plan, WindowsPlan
 from vrestore.prior import Conditioning, Prior, PriorFacts
-from vrestore.shapes import AnyFrame, Frame, Frames, Latent, OutputFrame
+from vrestore.shapes import AnyFrame, Frame, Latent, OutputFrame
 from vrestore.timeline import Retiming
 from vrestore.video import VideoInfo
 
@@ -145,8 +145,8 @@ class Retimes(Task, Protocol):
 class Measures(Task, Protocol):
     """A head that looks at its input before it starts: another optional part of the contract."""
 
-    def measured(self, windows: Iterable[Frames]) -> "Measures":
-        """The head with what it found in a few windows of neighbouring frames, (time, 3, height, width) each.
+    def measured(self, windows: Iterable[Iterable[Frame]]) -> "Measures":
+        """The head with what it found in a few windows of a dozen neighbouring frames each.
 
         It is asked once for a job; the windows are read as they are taken, so a head that needs none costs nothing.
         """

@@ -139,6 +139,62 @@ def test_the_measured_shutter_is_in_the_record(clips, tmp_path):
     assert job.measured == {"shutter": job.task.config.shutter}
 
 
+def passing(count, seed=2):
+    """Something patched that passes a patched ground at another speed: more than what is blended shows."""
+    ground, front = (patched(h, 192 + 8 * count, seed + i) for i, h in enumerate((96, 40)))
+    frames = []
+    for i in range(count):
+        picture = ground[:, 4 * i : 4 * i + 192].copy()
+        picture[28:68, 16:136] = front[:, 7 * i : 7 * i + 120]
+        frames.append(picture)
+    return np.stack(frames)
+
+
+def patched(height, width, seed):
+    """Rows of four pixels, of patches of 12 to 40."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for _ in range(height // 4):
+        widths = rng.integers(12, 41, size=width // 12)
+        colours = rng.integers(30, 220, (len(widths), 3)).astype(np.uint8)
+        rows += 4 * [colours.repeat(widths, axis=0)[:width]]
+    return np.stack(rows)
+
+
+def averaged(frames, count):
+    light = (frames / 255) ** 2.2
+    found = np.stack([light[i : i + count].mean(0) for i in range(len(frames) - count + 1)])
+    return np.round(255 * found ** (1 / 2.2)).astype(np.uint8), frames[count // 2 :][: len(found)]
+
+
+@pytest.mark.parametrize("given", [None, 3])
+def test_frames_that_were_blended_come_apart(clips, tmp_path, given):
+    blended, sharp = averaged(passing(22), 3)
+    source = clips.write(tmp_path / "in.mkv", blended)
+    result = deblur(source, tmp_path / "out.mkv", blended=given, device="cpu")
+    assert result.measured == ({"blended": 3} if given is None else {})
+    frames, _ = clips.read(tmp_path / "out.mkv")
+    before, after = (np.abs(each.astype(int) - sharp).mean() for each in (blended, frames))
+    assert result.frames == 20
+    assert after < 0.4 * before
+
+
+def test_blended_frames_are_resumed_to_the_same_bits(clips, tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "SEGMENT_FRAMES", 8)
+    source = clips.write(tmp_path / "in.mkv", averaged(passing(40), 2)[0])
+    task = Deblurring(blended=2, device="cpu")
+    engine.run(task, source, tmp_path / "undisturbed.mkv")
+
+    def interrupt(now):
+        if now.done >= 27:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        engine.run(task, source, tmp_path / "out.mkv", RunOptions(progress=interrupt))
+    engine.run(task, source, tmp_path / "out.mkv", RunOptions(resume=True))
+    assert np.array_equal(clips.read(tmp_path / "out.mkv")[0], clips.read(tmp_path / "undisturbed.mkv")[0])
+
+
 def test_a_shutter_is_of_no_use_to_another_prior(tiny_prior, clips, tmp_path):
     source = clips.write(tmp_path / "in.mkv", clips.scene(2, (16, 16)))
     with pytest.raises(ConfigError, match=r"^shutter is 180"):

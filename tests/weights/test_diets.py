@@ -10,7 +10,13 @@ from vrestore.priors.motion import aligned_between
 from vrestore.weights.recipe.batch import clip_motion, frames_of, packed_motion, unit
 from vrestore.weights.recipe.diets import DIETS, deblurring, interpolation
 from vrestore.weights.recipe.diets.deblurring import longer_exposure
-from vrestore.weights.recipe.diets.restoration import degrade_clean, degrade_real, enlarge, enlarge_part
+from vrestore.weights.recipe.diets.restoration import (
+    degrade_clean,
+    degrade_real,
+    degrade_soft,
+    enlarge,
+    enlarge_part,
+)
 from vrestore.weights.recipe.footage import footage_clips
 from vrestore.weights.recipe.pool import open_pool
 from vrestore.weights.recipe.textures import TextureBank
@@ -46,6 +52,23 @@ def test_restoration_windows_are_short_and_long(pool):
     diet, rng = DIETS["restoration"], np.random.default_rng(0)
     assert {diet.draw(pool, rng, 32, 0.5, 18).sharp.shape[:2] for _ in range(12)} == {(6, 3), (3, 6)}
     assert {diet.draw(pool, rng, 32, 0.5, 6).sharp.shape[:2] for _ in range(12)} == {(2, 3), (1, 6)}
+
+
+def test_whole_windows_are_as_long_as_clips(pool):
+    found = DIETS["restoration"].draw(pool, np.random.default_rng(0), 32, 0.5, 21, whole=True)
+    assert found.sharp.shape[:2] == (21 // pool["sharp"].shape[1], pool["sharp"].shape[1])
+
+
+def test_the_soft_reduction_lies_between_pixels_so_that_centres_agree():
+    ramp = (torch.arange(64) / 64).expand(1, 3, 64, 64)
+    low = degrade_soft(ramp, 1.6)
+    assert low.shape == (1, 3, 16, 16)
+    centres = 255 * (4 * torch.arange(16) + 1.5) / 64
+    assert (low[0, 0, 8, 4:-4] - centres[4:-4]).abs().max() <= 0.51
+    spot = torch.zeros(1, 3, 64, 64)
+    spot[..., 29:31, 29:31] = 1
+    sizes = [int(degrade_soft(spot, sigma).amax()) for sigma in (0.5, 1.2, 2.0)]
+    assert sizes == sorted(sizes, reverse=True)
 
 
 def test_the_clean_reduction_is_bicubic():
@@ -157,7 +180,7 @@ def test_interpolation_is_tested_on_every_second_frame():
 def test_restoration_is_tested_from_bicubic():
     clip = moving(3)
     found = DIETS["restoration"].tests({"pan": clip})
-    assert set(found) == {"clean", "real"}
+    assert set(found) == {"clean", "soft", "real"}
     ((batch, start),) = found["clean"]
     low = Resize((64, 64), (16, 16)).apply(clip)
     expected = Resize((16, 16), (64, 64)).apply((low.clamp(0, 1) * 255).round() / 255)

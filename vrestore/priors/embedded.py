@@ -1,6 +1,6 @@
 """The embedded restoration prior: the project's own small latent video bridge, in diffusers' folder layout."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import tee
 from pathlib import Path
 
@@ -11,8 +11,9 @@ from torch import Tensor
 from vrestore.errors import PriorError
 from vrestore.prior import Conditioning, PriorFacts
 from vrestore.priors.embedded_nets import LATENT_FACTOR, BridgeVideoDenoiser, GuidedAutoencoder, brought
-from vrestore.priors.folder import load_network
+from vrestore.priors.folder import Network, load_network
 from vrestore.priors.motion import flow_picture, motions
+from vrestore.priors.recurrent import GROUP, MARGIN, RecurrentGuide, in_groups
 from vrestore.sampling import Ladder, bridge_ladder
 from vrestore.shapes import Frame, Frames, Latents, Times, Windows
 
@@ -23,7 +24,8 @@ DECODE_TOGETHER = 2
 class EmbeddedPrior:
     """A bridge from degraded latents to clean ones: one step is faithful, more trade fidelity for sharpness.
 
-    The autoencoder and the denoiser see the degraded frame enlarged to output size: one prior serves every scale.
+    The autoencoder and the denoiser see the degraded frame enlarged to output size: one prior serves every scale. With
+    a guide, the decoder also hears of frames farther away than both neighbours.
     """
 
     facts = PriorFacts(
@@ -37,22 +39,38 @@ class EmbeddedPrior:
         size_multiple=2 * LATENT_FACTOR,
         conditionings=frozenset({"degraded", "degraded_latents", "motion"}),
         call_bytes=7_000,  # measured in float32 on a CPU: 6,150, and 770 for the inputs while they are gathered
+        reach=GROUP + 1,
+        group=GROUP,
+        ahead=GROUP + MARGIN,
+        told_bytes=512,
         frame_bytes=19_000,  # measured likewise: decoding 16,500, and 2,300 for what it is given; encoding 8,600
     )
 
     def __init__(
-        self, vae: GuidedAutoencoder, unet: BridgeVideoDenoiser, device: torch.device, dtype: torch.dtype
+        self,
+        vae: GuidedAutoencoder,
+        unet: BridgeVideoDenoiser,
+        device: torch.device,
+        dtype: torch.dtype,
+        guide: RecurrentGuide | None = None,
     ) -> None:
         self.device, self.dtype = device, dtype
-        self._vae = vae.to(device=device, memory_format=torch.channels_last).eval()
-        self._unet = unet.to(device=device, memory_format=torch.channels_last).eval()
+        self._vae, self._unet = self._ready(vae), self._ready(unet)
+        self._guide = None if guide is None else self._ready(guide)
 
     @classmethod
     def from_pretrained(cls, folder: Path, device: torch.device, dtype: torch.dtype) -> "EmbeddedPrior":
-        """Load ``folder/vae`` and ``folder/unet``; PriorError if they are not there or do not fit. Never downloads."""
+        """Load ``folder/vae``, ``folder/unet`` and, if it is there, ``folder/guide``. Never downloads.
+
+        Raises:
+            PriorError: they are not there or do not fit.
+        """
         vae = load_network(GuidedAutoencoder, folder / "vae", torch.float32)
         unet = load_network(BridgeVideoDenoiser, folder / "unet", torch.float32)
-        return cls(vae, unet, device, dtype)
+        guide = None
+        if (folder / "guide").is_dir():
+            guide = load_network(RecurrentGuide, folder / "guide", torch.float32)
+        return cls(vae, unet, device, dtype, guide)
 
     def ladder(self, steps: int) -> Ladder:
         """Even steps along the bridge, time 1 (degraded) to 0 (clean)."""
@@ -64,14 +82,20 @@ class EmbeddedPrior:
             return self._vae.encode(self._images(frames)).float()
 
     def decode(self, latents: Latents, conditioning: Conditioning) -> Frames:
-        """Latents to frames, not clamped, with a look at ``degraded`` and ``aligned``, (time, ...) each."""
-        whole = (latents, conditioning["degraded"], conditioning["aligned"])
+        """Latents to frames, not clamped, with a look at ``degraded``, ``aligned`` and, with a guide, ``recalled``."""
+        names = ("degraded", "aligned") if self._guide is None else ("degraded", "aligned", "recalled")
+        whole = (latents, *(conditioning[name] for name in names))
         with torch.inference_mode(), self._precision():
             parts = zip(*(x.split(DECODE_TOGETHER) for x in whole), strict=True)
             return torch.cat([self._vae.decode(*(self._images(x) for x in part)).float() for part in parts])
 
     def conditions(self, frames: Iterable[Frame]) -> Iterator[dict[str, Tensor]]:
-        """Of each frame of a shot ``degraded`` (3, H, W), ``degraded_latents`` (C, h, w) and ``motion`` (6, h, w)."""
+        """Of each frame of a shot ``degraded`` (3, H, W), ``degraded_latents`` (C, h, w), ``motion`` (6, h, w) and,
+        with a guide, ``recalled`` (channels, H / 4, W / 4): then it reads a group ahead."""
+        entries = self._apart(frames)
+        return entries if self._guide is None else in_groups(entries, self._recalled)
+
+    def _apart(self, frames: Iterable[Frame]) -> Iterator[dict[str, Tensor]]:
         ours, theirs = tee(frame.to(self.device) for frame in frames)
         for frame, motion in zip(ours, motions(flow_picture(frame) for frame in theirs), strict=True):
             yield {
@@ -79,6 +103,13 @@ class EmbeddedPrior:
                 "degraded_latents": self.encode(frame[None])[0],
                 "motion": motion.to(self.device),
             }
+
+    def _recalled(self, entries: Sequence[Conditioning]) -> Sequence[Tensor]:
+        """Of frames that follow one another, in half precision: (channels, height / 4, width / 4) each."""
+        assert self._guide is not None
+        degraded, motion = (torch.stack([entry[name] for entry in entries]) for name in ("degraded", "motion"))
+        with torch.inference_mode(), self._precision():
+            return self._guide(degraded[None], motion[None])[0].half().unbind()
 
     def surroundings(
         self, before: Conditioning | None, here: Conditioning, after: Conditioning | None
@@ -106,6 +137,9 @@ class EmbeddedPrior:
 
     def _images(self, frames: Tensor) -> Tensor:
         return frames.to(self.device, torch.float32).contiguous(memory_format=torch.channels_last)
+
+    def _ready(self, network: Network) -> Network:
+        return network.to(device=self.device, memory_format=torch.channels_last).eval()
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)

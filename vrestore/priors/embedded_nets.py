@@ -81,7 +81,12 @@ class GuidedAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
-        self, latent_channels: int = 16, width: int = 64, latent_width: int = 96, decoder_blocks: int = 5
+        self,
+        latent_channels: int = 16,
+        width: int = 64,
+        latent_width: int = 96,
+        decoder_blocks: int = 5,
+        guide_blocks: int = 2,
     ) -> None:
         super().__init__()
         self.encoder = nn.Sequential(
@@ -94,7 +99,9 @@ class GuidedAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         )
         with torch.no_grad():  # latents of unit size from the start: the bridge's noise is measured against them
             self.encoder[-1].weight.mul_(4)  # type: ignore[operator]
-        self.guide = nn.Sequential(nn.PixelUnshuffle(4), nn.Conv2d(144, width, 3, padding=1), blocks(width, 2))
+        self.guide = nn.Sequential(
+            nn.PixelUnshuffle(4), nn.Conv2d(144, width, 3, padding=1), blocks(width, guide_blocks)
+        )
         self.lift = nn.Sequential(
             nn.Conv2d(latent_channels, latent_width, 3, padding=1),
             blocks(latent_width, 2),
@@ -117,9 +124,14 @@ class GuidedAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         # a norm rather than a squashing function: that one saturates early in training and never comes back
         return free * (0.1 + free.square().mean(1, keepdim=True)).rsqrt()
 
-    def decode(self, latents: Latents, guide: Frames, aligned: Aligned) -> Frames:
-        """Latents, the degraded frames at output size and what `align` makes of their neighbours, to frames."""
+    def decode(self, latents: Latents, guide: Frames, aligned: Aligned, recalled: Tensor | None = None) -> Frames:
+        """Latents, the degraded frames at output size and what `align` makes of their neighbours, to frames.
+
+        ``recalled``: what a `RecurrentGuide` says of them, (frames, width, height / 4, width / 4).
+        """
         seen = self.guide(torch.cat([centred(guide), 4 * aligned], dim=1))
+        if recalled is not None:
+            seen = seen + recalled
         joined = torch.cat([self.lift(latents), seen], dim=1)
         return guide + CORRECTION * self.head(self.body(self.merge(joined)))
 

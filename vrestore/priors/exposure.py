@@ -1,6 +1,8 @@
-"""Deblurring by the exposure alone: no network, what the motion and the shutter say is undone."""
+"""Deblurring by the exposure alone: no network, what the motion and the shutter say is undone, or what frame blending
+mixed."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import tee
 from pathlib import Path
 from typing import ClassVar
@@ -13,6 +15,7 @@ from vrestore.prior import Conditioning, PriorFacts
 from vrestore.prior_options import PriorOptions
 from vrestore.priors.networkless import CALL_BYTES, FACTOR, NetworklessPrior
 from vrestore.shapes import Frame, Frames, Latents
+from vrestore.unblending import GROUP, reach, unblended
 from vrestore.zero_shot import REACH, ZeroShot, deblurred
 
 ROUNDS = 1
@@ -22,13 +25,14 @@ TOGETHER = 4
 
 
 class ExposurePrior(NetworklessPrior):
-    """Frames that explain the blurred ones through their exposure (see `vrestore.zero_shot`).
+    """Frames that explain the blurred ones through their exposure (see `vrestore.zero_shot`), or the blended ones as
+    means of neighbours (`vrestore.unblending`).
 
     Everything happens to frames as they are conditioned; latents are empty.
     """
 
-    options: ClassVar[frozenset[str]] = frozenset({"shutter"})
-    facts: ClassVar[PriorFacts] = PriorFacts(
+    options: ClassVar[frozenset[str]] = frozenset({"shutter", "blended"})
+    facts: PriorFacts = PriorFacts(
         name="exposure",
         licence="Apache-2.0",
         window=1,
@@ -44,14 +48,17 @@ class ExposurePrior(NetworklessPrior):
         most_steps=1,
     )
 
-    def __init__(self, shutter: float, device: torch.device) -> None:
+    def __init__(self, shutter: float, device: torch.device, blended: int = 1) -> None:
         super().__init__(device)
+        self._blended = blended
         self._how = ZeroShot(shutter / 360, rounds=ROUNDS, window=TOGETHER)
 
     @classmethod
     def facts_of(cls, folder: Path | None, options: PriorOptions) -> PriorFacts:
-        """The same for all options."""
-        return cls.facts
+        """Frames that were blended are worked out in groups."""
+        if (options.blended or 1) == 1:
+            return cls.facts
+        return replace(cls.facts, reach=reach(options.blended or 1), group=GROUP)
 
     @classmethod
     def weights_of(cls, folder: Path | None, options: PriorOptions) -> list[Path]:
@@ -62,15 +69,22 @@ class ExposurePrior(NetworklessPrior):
     def from_pretrained(
         cls, folder: Path | None, device: torch.device, dtype: torch.dtype, *, options: PriorOptions
     ) -> "ExposurePrior":
-        """There is nothing to load. PriorError without a shutter."""
-        if options.shutter is None:
+        """There is nothing to load. PriorError without a shutter, unless frames were blended."""
+        blended = options.blended or 1
+        if options.shutter is None and blended == 1:
             raise PriorError("the prior exposure needs to know the shutter; give --shutter in degrees, from 0 to 360")
-        return cls(options.shutter, device)
+        prior = cls(options.shutter or 0.0, device, blended)
+        prior.facts = cls.facts_of(folder, options)
+        return prior
 
     def conditions(self, frames: Iterable[Frame]) -> Iterator[dict[str, Tensor]]:
         """Of each frame ``degraded``, itself, and ``restored``; reads ahead as far as one is inverted together."""
         ours, theirs = tee(frame.to(self.device) for frame in frames)
-        found = deblurred(theirs, self._how) if self._how.shutter else theirs
+        found: Iterator[Frame] = theirs
+        if self._blended > 1:
+            found = unblended(theirs, self._blended)
+        elif self._how.shutter:
+            found = deblurred(theirs, self._how)
         for frame, restored in zip(ours, found, strict=True):
             yield {"degraded": frame, "degraded_latents": self.encode(frame[None])[0], "restored": restored}
 

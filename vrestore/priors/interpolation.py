@@ -108,7 +108,7 @@ def _contrast(frame: Frame) -> Tensor:
 class InterpolationPrior(EmbeddedPrior):
     """The embedded networks, trained to make the picture between two frames from what flow makes of them."""
 
-    facts = replace(EmbeddedPrior.facts, name="interpolation", window=3)
+    facts = replace(EmbeddedPrior.facts, name="interpolation", window=3, reach=1, group=1, ahead=1, told_bytes=0)
 
     def conditions(self, frames: Iterable[Frame]) -> Iterator[dict[str, Tensor]]:
         """Of each frame ``degraded``, ``degraded_latents`` and ``motion``, which is none: frames are context."""

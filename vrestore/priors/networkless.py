@@ -1,7 +1,5 @@
 """What priors share that have no network: what they find is in the conditioning of a frame, their latents are empty."""
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 
@@ -16,7 +14,7 @@ CALL_BYTES = 64
 class NetworklessPrior:
     """The common part; a subclass says how frames are conditioned and read."""
 
-    facts: ClassVar[PriorFacts]
+    facts: PriorFacts
 
     def __init__(self, device: torch.device) -> None:
         self.device = device

@@ -47,7 +47,7 @@ from vrestore.weights.recipe.mapping import Reader, Telling
 from vrestore.weights.recipe.options import FOLDER, THERE, Commands, device, jobs, seed, training
 from vrestore.weights.recipe.pack import pack
 from vrestore.weights.recipe.pool import PoolConfig, build_pool, pool_diet
-from vrestore.weights.recipe.train import TrainConfig, restoring
+from vrestore.weights.recipe.train import Restorer, TrainConfig, guided, restoring
 from vrestore.weights.recipe.words import write_tokenizer
 
 log = logging.getLogger("vrestore.recipe")
@@ -102,7 +102,8 @@ def train_command(
         started = restoring(pool, run, config, training_device(device))
     else:
         config = replace(config, opening=0)
-        started = restoring(pool, run, config, training_device(device), lambda: load(start).train())
+        begun, change = load(start).train(), guided if config.guided else Restorer.train
+        started = restoring(pool, run, config, training_device(device), lambda: change(begun))
     log.info("from step %d", started.step)
     model = fit(started, log.info, lambda m: judging.judge(m, tests))
     export(model, run / "weights", diet.family)

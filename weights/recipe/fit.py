@@ -46,8 +46,7 @@ class FitConfig:
     ema: float = 0.998
     bound: float = 0.5
     """Of the gradient's norm."""
-    muon: bool = False
-    """Whether `muon` moves what multiplies; else AdamW moves everything."""
+    muon: Annotated[bool, "Muon for what multiplies; else AdamW moves everything."] = False
     seed: Annotated[int, "Of everything random."] = 0
     save_every_s: float = 240.0
     report_every: int = 100

@@ -46,6 +46,8 @@ def restore(model: Restorer, batch: Batch) -> Tensor:
         if beside is None:
             beside = align(batch.degraded, batch.motion).unflatten(0, (clips, frames))
         parts = [part[:, wanted].flatten(0, 1) for part in (found, batch.degraded, beside)]
+        if model.guide is not None:
+            parts.append(model.guide(batch.degraded, batch.motion)[:, wanted].flatten(0, 1))
         return torch.cat([model.vae.decode(*(p[i : i + 1] for p in parts)) for i in range(len(parts[0]))]).float()
 
 

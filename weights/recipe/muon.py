@@ -5,6 +5,7 @@ Scalable for LLM Training", 2025, section 2.2, so that one learning rate serves 
 here the kernel of a convolution is a matrix of its outputs by all that it sees.
 """
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,8 +16,8 @@ MOMENTUM, NEWTON_SCHULZ, SCALE = 0.95, 5, 0.2
 QUINTIC = (3.4445, -4.7750, 2.0315)
 """Coefficients of the iteration, chosen by Jordan et al. to be steep at zero rather than exact."""
 WEIGHT_DECAY = 1e-3
-PLAIN = ("embedding", "conv_in", "conv_out")
-"""Parts of names whose weights AdamW moves: what looks up, and the ends of a network."""
+PLAIN = re.compile(r"embedding|^(\w+\.)?conv_(in|out)\.")
+"""Names whose weights AdamW moves: what looks up, and the ends of a network."""
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
@@ -64,7 +65,7 @@ class Optimiser:
 
     def __init__(self, model: nn.Module, rate: float, *, muon: bool = True, fused: bool = False) -> None:
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-        inner = [p for name, p in named if muon and p.ndim >= 2 and not any(part in name for part in PLAIN)]
+        inner = [p for name, p in named if muon and p.ndim >= 2 and not PLAIN.search(name)]
         chosen = {id(p) for p in inner}
         rest = [p for _, p in named if id(p) not in chosen]
         self._parts: list[torch.optim.Optimizer] = []

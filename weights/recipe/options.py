@@ -53,9 +53,9 @@ def training(usual: FitConfig) -> Callable[[Command], Command]:
             text = _help(type(usual), field.name)
             if text:
                 names.append(field.name)
-                option = click.option(
-                    f"--{field.name}", default=getattr(usual, field.name), show_default=True, help=text
-                )
+                value = getattr(usual, field.name)
+                flag = isinstance(value, bool)
+                option = click.option(f"--{field.name}", is_flag=flag, default=value, show_default=True, help=text)
                 decorated = option(decorated)
         return decorated
 

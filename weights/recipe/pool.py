@@ -56,8 +56,10 @@ class Diet(Protocol):
         """The entries of a clip of footage, (frames + footage_frames, size, size, 3) uint8."""
         ...
 
-    def draw(self, pool: Arrays, rng: np.random.Generator, crop: int, clean: float, batch: int) -> Batch:
-        """A batch of crops; ``clean``: share of the easier variant."""
+    def draw(
+        self, pool: Arrays, rng: np.random.Generator, crop: int, clean: float, batch: int, whole: bool = False
+    ) -> Batch:
+        """A batch of crops; ``clean``: share of the easier variant; ``whole``: windows as long as the clips."""
         ...
 
     def tests(self, clips: Mapping[str, Tensor]) -> dict[str, list[tuple[Batch, Tensor]]]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vrestore.priors.embedded_nets import BridgeVideoDenoiser, GuidedAutoencoder, align
+from vrestore.priors.recurrent import RecurrentGuide
 from vrestore.weights.recipe.batch import LATENT, Batch
 from vrestore.weights.recipe.diets import DIETS
 from vrestore.weights.recipe.drawn import Tensors
@@ -39,6 +40,9 @@ class TrainConfig(FitConfig):
     clean: Annotated[float, "Share of clips with the clean bicubic reduction; the others have the full chain."] = 0.45
     clean_at_end: float = 0.25
     """The same during the decay: the full chain takes longer to learn."""
+    guided: Annotated[bool, "Go on with the decoder alone, and with what tells it of all frames of long windows."] = (
+        False
+    )
     one_step: float = 0.7
     """Share of batches at the degraded end of the bridge."""
     restored_weight: float = 1.0
@@ -47,12 +51,37 @@ class TrainConfig(FitConfig):
 
 
 class Restorer(nn.Module):
-    """Both networks as one module, for one optimiser and one average; by default new, of the default sizes."""
+    """The networks as one module, for one optimiser and one average; by default new, of the default sizes.
 
-    def __init__(self, vae: GuidedAutoencoder | None = None, unet: BridgeVideoDenoiser | None = None) -> None:
+    ``guide``: of a decoder that hears of more than both neighbours.
+    """
+
+    def __init__(
+        self,
+        vae: GuidedAutoencoder | None = None,
+        unet: BridgeVideoDenoiser | None = None,
+        guide: RecurrentGuide | None = None,
+    ) -> None:
         super().__init__()
         self.vae = GuidedAutoencoder() if vae is None else vae
         self.unet = BridgeVideoDenoiser() if unet is None else unet
+        self.guide = guide
+
+
+def guided(model: Restorer) -> Restorer:
+    """The model with a `RecurrentGuide`, of which only that and the decoder go on learning.
+
+    Where it has none it gets a new one, in place of the blocks through which its decoder looks at the degraded frame.
+    """
+    if model.guide is None:
+        old = model.vae
+        sizes = {name: value for name, value in old.config.items() if not name.startswith("_")}
+        model.vae = GuidedAutoencoder(**{**sizes, "guide_blocks": 0})
+        model.vae.load_state_dict({name: w for name, w in old.state_dict().items() if not name.startswith("guide.2.")})
+        model.guide = RecurrentGuide(channels=int(old.config.width))
+    for network in (model.unet, model.vae.encoder):
+        network.requires_grad_(False)
+    return model
 
 
 def bridge_times(shape: tuple[int, int], one_step: float, generator: torch.Generator) -> Tensor:
@@ -113,12 +142,14 @@ def losses(model: Restorer, task: Lesson, opening: bool, decaying: bool) -> dict
     beside = batch.aligned
     if beside is None:
         beside = align(batch.degraded, batch.motion).unflatten(0, (clips, frames))
+    recalled = None if model.guide is None else model.guide(batch.degraded, batch.motion)[:, wanted].flatten(0, 1)
     sharp, degraded, beside, found, clean = (
         part[:, wanted].flatten(0, 1) for part in (batch.sharp, batch.degraded, beside, found, clean)
     )
     some = slice(0, len(sharp), 1 if opening else 3)
-    restored = model.vae.decode(found, degraded, beside).float()
-    rebuilt = model.vae.decode(clean[some], degraded[some], beside[some]).float()
+    restored = model.vae.decode(found, degraded, beside, recalled).float()
+    heard = None if recalled is None else recalled[some]
+    rebuilt = model.vae.decode(clean[some], degraded[some], beside[some], heard).float()
     return {
         "restored": deviation((restored - sharp).unflatten(0, (clips, len(wanted))), decaying),
         "rebuilt": (rebuilt - sharp[some]).abs().mean(),
@@ -137,7 +168,7 @@ class Restoring(Drawing[Restorer, Lesson]):
         """Crops of the pool, at places of the bridge."""
         config = self._config
         clean = config.clean_at_end if moment.decaying else config.clean
-        batch = self._diet.draw(self._pool, rng, config.crop, clean, config.batch or self._diet.batch)
+        batch = self._diet.draw(self._pool, rng, config.crop, clean, config.batch or self._diet.batch, config.guided)
         seed = int(np.random.SeedSequence([config.seed, moment.step]).generate_state(1)[0])
         return lesson(batch, self._channels, config.one_step, torch.Generator().manual_seed(seed))
 

@@ -83,9 +83,11 @@ class Deblurring:
         shutter = rng.uniform(*SHUTTERS) if rng.random() < 0.5 else rng.uniform(0.7, 1.0)
         return self._entries(rng, picked[1:-1], longer_exposure(picked, shutter, int(rng.choice([7, 9, 11]))))
 
-    def draw(self, pool: Arrays, rng: np.random.Generator, crop: int, clean: float, batch: int) -> Batch:
+    def draw(
+        self, pool: Arrays, rng: np.random.Generator, crop: int, clean: float, batch: int, whole: bool = False
+    ) -> Batch:
         """Short and long windows mix, of ``batch`` frames together; ``clean`` has no meaning here."""
-        frames = (3, 6)[int(rng.random() < 0.4)]
+        frames = pool["sharp"].shape[1] if whole else (3, 6)[int(rng.random() < 0.4)]
         return joined([self._crop(pool, rng, frames, crop) for _ in range(max(1, batch // frames))])
 
     def tests(self, clips: Mapping[str, Tensor]) -> dict[str, list[tuple[Batch, Tensor]]]:

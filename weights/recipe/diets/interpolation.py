@@ -70,8 +70,10 @@ class Interpolation:
             made.append(_triplet(picked, inner / gap))
         return _stacked(made)
 
-    def draw(self, pool: Arrays, rng: np.random.Generator, crop: int, clean: float, batch: int) -> Batch:
-        """``batch`` triplets; ``clean`` has no meaning here."""
+    def draw(
+        self, pool: Arrays, rng: np.random.Generator, crop: int, clean: float, batch: int, whole: bool = False
+    ) -> Batch:
+        """``batch`` triplets; ``clean`` and ``whole`` have no meaning here."""
         return joined([self._crop(pool, rng, crop) for _ in range(batch)])
 
     def tests(self, clips: Mapping[str, Tensor]) -> dict[str, list[tuple[Batch, Tensor]]]:

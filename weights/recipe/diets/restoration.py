@@ -35,6 +35,10 @@ SAME_SHARE = 0.08
 BLURRED = 0.12
 """Share of rendered clips with an exposure time."""
 SUB_FRAMES = 5
+SOFT_SHARE = 0.5
+"""Share of clean reductions by a Gaussian instead of bicubically: what lenses and many scalers do."""
+SOFT = (1.2, 2.0)
+"""Its deviation, in pixels of the larger picture."""
 
 
 class Restoration:
@@ -65,9 +69,11 @@ class Restoration:
         """Footage as it is."""
         return self._entries(rng, frames_of(clip))
 
-    def draw(self, pool: Arrays, rng: np.random.Generator, crop: int, clean: float, batch: int) -> Batch:
+    def draw(
+        self, pool: Arrays, rng: np.random.Generator, crop: int, clean: float, batch: int, whole: bool = False
+    ) -> Batch:
         """Short and long windows mix, of ``batch`` frames together; ``clean``: share of clips reduced cleanly."""
-        frames = (3, 6)[int(rng.random() < 0.4)]
+        frames = pool["sharp"].shape[1] if whole else (3, 6)[int(rng.random() < 0.4)]
         clips = range(max(1, batch // frames))
         made = joined([self._crop(pool, rng, frames, crop, int(rng.random() >= clean)) for _ in clips])
         kind = rng.random()
@@ -80,10 +86,11 @@ class Restoration:
         return made
 
     def tests(self, clips: Mapping[str, Tensor]) -> dict[str, list[tuple[Batch, Tensor]]]:
-        """Clean bicubic and the middle of the full chain, both from bicubic."""
+        """Clean bicubic, Gaussian and the middle of the full chain, all from bicubic."""
         found: dict[str, list[tuple[Batch, Tensor]]] = {}
         for clip in clips.values():
-            for name, low in (("clean", degrade_clean(clip)), ("real", degrade_fixed(clip))):
+            lows = {"clean": degrade_clean(clip), "soft": degrade_soft(clip, 1.6), "real": degrade_fixed(clip)}
+            for name, low in lows.items():
                 size = (clip.shape[-2], clip.shape[-1])
                 large = Resize((low.shape[-2], low.shape[-1]), size).apply(low.float() / 255)
                 batch = Batch(clip[None], large[None], clip_motion(large)[None])
@@ -100,7 +107,10 @@ class Restoration:
     def _crop(pool: Arrays, rng: np.random.Generator, frames: int, crop: int, variant: int) -> Batch:
         place = crop_place(pool["sharp"], rng, frames, crop, lambda place: not flat(crop_of(pool["sharp"], place)[0]))
         sharp, (index, time, window) = unit(crop_of(pool["sharp"], place)), place
-        degraded = enlarge_part(pool["low"][index, variant, time], window[0].start, window[1].start, crop)
+        low = pool["low"][index, variant, time]
+        if variant == 0 and rng.random() < SOFT_SHARE:
+            low = degrade_soft(unit(pool["sharp"][index, time]), rng.uniform(*SOFT)).numpy()
+        degraded = enlarge_part(low, window[0].start, window[1].start, crop)
         motion = unpacked_motion(pool["motion"][index, variant, time, :, *coarse(window)])
         return augmented(Batch(sharp[None], degraded[None], motion[None]), rng.random(4) < 0.5)
 
@@ -109,6 +119,12 @@ def degrade_clean(clip: Tensor) -> Tensor:
     """Antialiased bicubic to a quarter of the size: (t, 3, h, w) in [0, 1] to uint8."""
     size = (clip.shape[-2], clip.shape[-1])
     return to_uint8(Resize(size, (size[0] // SCALE, size[1] // SCALE)).apply(clip))
+
+
+def degrade_soft(clip: Tensor, sigma: float) -> Tensor:
+    """A Gaussian sampled at every fourth pixel, between pixels so that centres agree: (t, 3, h, w) to uint8."""
+    blurred = Blur(gaussian_kernel(sigma, sigma)).apply(clip)
+    return to_uint8(torch.nn.functional.avg_pool2d(blurred[..., 1:-1, 1:-1], 2, stride=SCALE))
 
 
 def degrade_real(clip: Tensor, rng: np.random.Generator) -> Tensor:

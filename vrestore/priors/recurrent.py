@@ -1,0 +1,83 @@
+"""What the decoder is told of all frames around one: features that travel along the motion, both ways."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+
+import torch
+import torch.nn.functional as F
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vrestore.flow import warp
+from vrestore.priors.embedded_nets import Motion, blocks, centred
+
+Recalled = Float[Tensor, "batch time channels rows columns"]
+"""Of every frame what it and its surroundings show, at a quarter of the output size."""
+
+FINER = 2
+"""Pixels of these features along one side of a latent pixel."""
+GROUP, MARGIN = 8, 2
+"""Frames that features are worked out of together, and how many beside them, to each side, are heard of."""
+
+
+class RecurrentGuide(ModelMixin, ConfigMixin):  # type: ignore[misc]
+    """Bidirectional propagation of features (BasicVSR: Chan et al., CVPR 2021, section 3.2) over degraded frames.
+
+    A state goes back from the last frame to the first, another forth that hears of the first; each is warped by the
+    flow between the degraded frames, and forgotten where that shows nothing. Ends with zeros: starts as no guide.
+    """
+
+    @register_to_config  # type: ignore[untyped-decorator]
+    def __init__(self, width: int = 64, depth: int = 2, channels: int = 64) -> None:
+        super().__init__()
+        self.look = nn.Sequential(nn.PixelUnshuffle(4), nn.Conv2d(48, width, 3, padding=1), nn.LeakyReLU(0.1))
+        self.back, self.forth = _cell(2 * width, width, depth), _cell(3 * width, width, depth)
+        self.tell = nn.Conv2d(2 * width, channels, 1)
+        nn.init.zeros_(self.tell.weight)
+        nn.init.zeros_(self.tell.bias)  # type: ignore[arg-type]
+
+    def forward(self, degraded: Float[Tensor, "batch time 3 height width"], motion: Motion) -> Recalled:
+        """Degraded frames at output size, sides multiples of 8, and their motion, to what is recalled of them."""
+        frames, fields = degraded.unbind(1), motion.unbind(1)
+        seen = [self.look(centred(frame.float())) for frame in frames]
+        backs = [self.back(torch.cat([seen[-1], torch.zeros_like(seen[-1])], dim=1))]
+        for here, field in zip(seen[-2::-1], fields[-2::-1], strict=True):
+            backs.append(self.back(torch.cat([here, moved(backs[-1], field[:, 3:])], dim=1)))
+        state, told = torch.zeros_like(backs[0]), []
+        for i, field in enumerate(fields):
+            here, back = seen.pop(0), backs.pop()  # neither is needed again
+            earlier = moved(state, field[:, :3]) if i else state
+            state = self.forth(torch.cat([here, back, earlier], dim=1))
+            told.append(self.tell(torch.cat([back, state], dim=1)))
+        return torch.stack(told, dim=1)
+
+
+def _cell(inner: int, width: int, depth: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inner, width, 3, padding=1), nn.LeakyReLU(0.1), blocks(width, depth))
+
+
+def moved(state: Tensor, field: Tensor) -> Tensor:
+    """A neighbour's state, brought onto a frame by the ``field`` towards it (n, 3, h, w), zero where it is not seen."""
+    fine = F.interpolate(field.float(), state.shape[-2:], mode="bilinear", align_corners=False)
+    return warp(state, FINER * fine[:, :2]) * fine[:, 2:].to(state.dtype)
+
+
+Entry = dict[str, Tensor]
+
+
+def in_groups(entries: Iterator[Entry], recall: Callable[[Sequence[Entry]], Sequence[Tensor]]) -> Iterator[Entry]:
+    """Every entry with what is ``recalled`` of it, group by group: what a frame is told does not depend on where in
+    the shot, at the start of which group, the entries begin, but for the first group."""
+    held: list[Entry] = []
+    start = 0  # of the group, in what is held
+    while True:
+        held += islice(entries, start + GROUP + MARGIN - len(held))
+        group = held[start : start + GROUP]
+        if not group:
+            return
+        for entry, told in zip(group, recall(held)[start:], strict=False):
+            yield entry | {"recalled": told}
+        first = max(0, start + GROUP - MARGIN)
+        held, start = held[first:], start + GROUP - first
