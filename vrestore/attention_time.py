@@ -195,27 +195,30 @@ def _heads(x: Tokens, heads: int) -> Heads:
 def windows_mixed(cover: Cover, given: Sequence[Given], scale: float) -> Heads:
     """Attention within the windows of a cover, their answers weighed by pyramids."""
     count = 1 + (cover.extent - cover.length) // cover.stride  # all but a last one that is shifted back
-    mixed, shares = torch.zeros_like(given[0][0]), iter(_pyramids(cover).to(given[0][0]))
+    mixed, shares = torch.zeros_like(given[0][0]), _pyramids(cover).to(given[0][0])
+    scaled = [tuple(None if part is None else part * scale for part in given[0]), *given[1:]]  # once, not per window
+    apart = -(-cover.length // cover.stride)  # every so manieth window shares no frame with the one before
     for first, number in ((0, count), (count, cover.count - count)):
         if not number:
             continue
         start = cover.start(first)
         end = start + cover.length + (number - 1) * cover.stride
         windows = []
-        for rows, places in given:
+        for rows, places in scaled:
             cut = rows[:, :, start:end].unfold(2, cover.length, cover.stride).transpose(3, 4)
             windows.append(cut if places is None else cut + places[:, None, : cover.length])
-        answer = _products(windows, scale)
-        for i in range(number):
-            span = slice(start + i * cover.stride, start + i * cover.stride + cover.length)
-            mixed[:, :, span] = torch.addcmul(mixed[:, :, span], answer[:, :, i], next(shares))
+        answer = _products(windows)
+        for i in range(min(apart, number)):
+            own = slice(i, number, apart)
+            spans = mixed[:, :, start + i * cover.stride : end].unfold(2, cover.length, apart * cover.stride)
+            spans.transpose(3, 4).addcmul_(answer[:, :, own], shares[first : first + number][own])
     return mixed
 
 
-def _products(windows: Sequence[Tensor], scale: float) -> Tensor:
+def _products(windows: Sequence[Tensor]) -> Tensor:
     """Attention; for so few frames and so many windows plain products are faster than fused kernels."""
     q, k, v = windows
-    scores = torch.bmm(q.flatten(0, 2) * scale, k.flatten(0, 2).transpose(1, 2)).softmax(-1)
+    scores = torch.bmm(q.flatten(0, 2), k.flatten(0, 2).transpose(1, 2)).softmax(-1)
     return torch.bmm(scores, v.flatten(0, 2)).view(q.shape)
 
 
