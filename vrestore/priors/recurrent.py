@@ -40,18 +40,21 @@ class RecurrentGuide(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     def forward(self, degraded: Float[Tensor, "batch time 3 height width"], motion: Motion) -> Recalled:
         """Degraded frames at output size, sides multiples of 8, and their motion, to what is recalled of them."""
-        frames, fields = degraded.unbind(1), motion.unbind(1)
-        seen = [self.look(centred(frame.float())) for frame in frames]
-        backs = [self.back(torch.cat([seen[-1], torch.zeros_like(seen[-1])], dim=1))]
-        for here, field in zip(seen[-2::-1], fields[-2::-1], strict=True):
-            backs.append(self.back(torch.cat([here, moved(backs[-1], field[:, 3:])], dim=1)))
-        state, told = torch.zeros_like(backs[0]), []
-        for i, field in enumerate(fields):
-            here, back = seen.pop(0), backs.pop()  # neither is needed again
-            earlier = moved(state, field[:, :3]) if i else state
-            state = self.forth(torch.cat([here, back, earlier], dim=1))
-            told.append(self.tell(torch.cat([back, state], dim=1)))
-        return torch.stack(told, dim=1)
+        return torch.stack(list(self.recalled(degraded.unbind(1), motion.unbind(1))), dim=1)
+
+    def recalled(self, frames: Sequence[Tensor], fields: Sequence[Tensor]) -> Iterator[Tensor]:
+        """The same frame by frame: (batch, 3, height, width) each, and their motion, to what is recalled of each."""
+        backs: list[Tensor] = []
+        for frame, field in zip(reversed(frames), reversed(fields), strict=True):
+            seen = self.look(centred(frame))  # twice, rather than to hold it of all frames
+            later = moved(backs[-1], field[:, 3:]) if backs else torch.zeros_like(seen)
+            backs.append(self.back(torch.cat([seen, later], dim=1)))
+        state: Tensor | None = None
+        for frame, field in zip(frames, fields, strict=True):
+            seen, back = self.look(centred(frame)), backs.pop()
+            earlier = torch.zeros_like(seen) if state is None else moved(state, field[:, :3])
+            state = self.forth(torch.cat([seen, back, earlier], dim=1))
+            yield self.tell(torch.cat([back, state], dim=1))
 
 
 def _cell(inner: int, width: int, depth: int) -> nn.Sequential:

@@ -38,8 +38,7 @@ class TrainConfig(FitConfig):
     for before the denoiser's first guesses could teach it to ignore them."""
     crop: int = 128
     clean: Annotated[float, "Share of clips with the clean bicubic reduction; the others have the full chain."] = 0.45
-    clean_at_end: float = 0.25
-    """The same during the decay: the full chain takes longer to learn."""
+    clean_at_end: Annotated[float, "The same during the decay: the full chain takes longer to learn."] = 0.25
     guided: Annotated[bool, "Go on with the decoder alone, and with what tells it of all frames of long windows."] = (
         False
     )
