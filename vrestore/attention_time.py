@@ -195,8 +195,9 @@ def _heads(x: Tokens, heads: int) -> Heads:
 def windows_mixed(cover: Cover, given: Sequence[Given], scale: float) -> Heads:
     """Attention within the windows of a cover, their answers weighed by pyramids."""
     count = 1 + (cover.extent - cover.length) // cover.stride  # all but a last one that is shifted back
-    mixed, shares = torch.zeros_like(given[0][0]), _pyramids(cover).to(given[0][0])
-    scaled = [tuple(None if part is None else part * scale for part in given[0]), *given[1:]]  # once, not per window
+    (rows, places), *others = given
+    mixed, shares = torch.zeros_like(rows), _pyramids(cover).to(rows)
+    scaled = [(rows * scale, None if places is None else places * scale), *others]  # once, not in every window
     apart = -(-cover.length // cover.stride)  # every so manieth window shares no frame with the one before
     for first, number in ((0, count), (count, cover.count - count)):
         if not number:
