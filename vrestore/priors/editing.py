@@ -86,6 +86,7 @@ class EditPrior(StablePrior):
         more = 47_000 + 4_000 * (len(controls) - 1) if controls else 0
         return replace(
             facts,
+            name="stable-diffusion" if motion is None else "animatediff",
             window=1 if motion is None else min(TRAINED_FRAMES, longest_window(motion)),
             usual_size=_usual_size(folder, facts.spatial_factor),
             usual_fps=TRAINED_RATE,
@@ -98,7 +99,7 @@ class EditPrior(StablePrior):
     def own_facts(cls, factor: int) -> dict[str, Any]:
         """What the folder's settings do not say; the rest in `facts_of`."""
         return {
-            "name": "stable-diffusion-edit",
+            "name": "stable-diffusion",
             "window": 1,
             "per_frame_levels": True,
             "conditionings": frozenset({"text"}),
