@@ -30,8 +30,6 @@ from vrestore.weights.recipe.world import WorldConfig, render_exposed
 SCALE = 4
 HALF_SHARE = 0.06
 """Share of batches at scale 2."""
-SAME_SHARE = 0.08
-"""Share of batches at scale 1: noise and codec alone, as of footage that is to be cleaned up."""
 BLURRED = 0.12
 """Share of rendered clips with an exposure time."""
 SUB_FRAMES = 5
@@ -76,13 +74,9 @@ class Restoration:
         frames = pool["sharp"].shape[1] if whole else (3, 6)[int(rng.random() < 0.4)]
         clips = range(max(1, batch // frames))
         made = joined([self._crop(pool, rng, frames, crop, int(rng.random() >= clean)) for _ in clips])
-        kind = rng.random()
-        if kind < HALF_SHARE:
+        if rng.random() < HALF_SHARE:
             half = Resize((crop, crop), (crop // 2, crop // 2)).apply(made.sharp)
             made = Batch(made.sharp, enlarge(to_uint8(half), crop), made.motion)
-        elif kind < HALF_SHARE + SAME_SHARE:
-            worn = torch.stack([noisy_and_compressed(clip, rng) for clip in made.sharp])
-            made = Batch(made.sharp, worn.float() / 255, made.motion)
         return made
 
     def tests(self, clips: Mapping[str, Tensor]) -> dict[str, list[tuple[Batch, Tensor]]]:
@@ -128,7 +122,7 @@ def degrade_soft(clip: Tensor, sigma: float) -> Tensor:
 
 
 def degrade_real(clip: Tensor, rng: np.random.Generator) -> Tensor:
-    """Blur, reduction, noise and codec with random strengths, any of them sometimes absent: uint8."""
+    """Blur, reduction, noise of up to 7 levels and H.264 at CRF 20 to 32, any of them sometimes absent: uint8."""
     height, width = clip.shape[-2:]
     if rng.random() < 0.9:
         sigma_x, sigma_y = rng.uniform(0.5, 2.3, 2)
@@ -137,15 +131,10 @@ def degrade_real(clip: Tensor, rng: np.random.Generator) -> Tensor:
         low = torch.nn.functional.avg_pool2d(clip, SCALE)
     else:
         low = Resize((height, width), (height // SCALE, width // SCALE)).apply(clip)
-    return noisy_and_compressed(low, rng)
-
-
-def noisy_and_compressed(clip: Tensor, rng: np.random.Generator) -> Tensor:
-    """Sensor noise of up to 7 levels and H.264 at CRF 20 to 32, each sometimes absent: uint8."""
     if rng.random() < 0.85:
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        clip = add_noise(clip, rng.uniform(0, 7), rng.uniform(0, 0.3), generator)
-    seen = to_uint8(clip)
+        low = add_noise(low, rng.uniform(0, 7), rng.uniform(0, 0.3), generator)
+    seen = to_uint8(low)
     return compressed(seen, int(rng.integers(20, 33))) if rng.random() < 0.88 else seen
 
 
