@@ -1,5 +1,7 @@
 """The guided prior over any prior, and over the engine: what guidance must not disturb."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -181,11 +183,15 @@ def test_strengths_out_of_range_are_refused(tiny_prior, field, value):
 
 
 def test_a_window_is_the_limit(tiny_prior, source, clips, tmp_path):
-    """With one step a frame hears of the frames of its windows, and of their motion, and of nothing beyond."""
+    """With one step a frame hears of the frames of its windows, and of their motion, and of nothing beyond.
+
+    That is so without a `RecurrentGuide`, which goes by groups of frames.
+    """
+    plain = shutil.copytree(tiny_prior, tmp_path / "plain", ignore=shutil.ignore_patterns("guide"))
     frames = clips.scene(9, (24, 32))
     frames[8] = np.clip(frames[8].astype(int) + 12, 0, 255)
     other = clips.write(tmp_path / "other.mkv", frames)
-    task = head(tiny_prior, propagation=1.0, motion_guidance=1.0)
+    task = head(plain, propagation=1.0, motion_guidance=1.0)
     one, two = (restored(task, file) for file in (source, other))
     assert torch.equal(one[:3], two[:3])
     assert not torch.equal(one[6], two[6])
