@@ -1,5 +1,7 @@
 """The recipe's commands: each says what it takes, and a training takes where and how long."""
 
+import json
+
 import pytest
 from click.testing import CliRunner
 
@@ -30,4 +32,14 @@ def test_a_device_that_is_not_there_ends_a_training_in_a_line(tmp_path):
     assert result.exit_code == 2
     assert "device 'cuda:77' is not on this machine" in result.stderr
     assert "Traceback" not in result.output
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("diet", ["restoration", "interpolation"])
+def test_a_guide_goes_on_from_weights_and_not_between_two_frames(tmp_path, diet):
+    (tmp_path / "pool.json").write_text(json.dumps({"diet": diet, "shapes": {}}))
+    start = [] if diet == "restoration" else ["--start", str(tmp_path)]
+    result = CliRunner().invoke(main, ["train", str(tmp_path), str(tmp_path / "run"), "--guided", *start])
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: guided is given")
     assert not (tmp_path / "run").exists()

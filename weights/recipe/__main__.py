@@ -29,6 +29,7 @@ from pathlib import Path
 import click
 import torch
 
+from vrestore.errors import ConfigError
 from vrestore.priors.text import load_tokenizer
 from vrestore.weights.recipe import autoencoder as autoencoders
 from vrestore.weights.recipe import depth as depths
@@ -98,11 +99,15 @@ def train_command(
     diet = DIETS[pool_diet(pool)]
     tests = diet.tests(judging.load_sequences(sequences) if sequences else {})
     config = replace(config, clean_at_end=min(config.clean, config.clean_at_end))
+    if config.guided and (start is None or diet.family == "InterpolationPrior"):
+        raise ConfigError("guided is given, which goes on from --start with clips of neighbouring frames; leave it out")
     if start is None:
         started = restoring(pool, run, config, training_device(device))
     else:
         config = replace(config, opening=0)
         begun, change = load(start).train(), guided if config.guided else Restorer.train
+        if diet.family == "InterpolationPrior":  # it looks at two frames, and has nothing to tell a guide
+            begun.guide = None
         started = restoring(pool, run, config, training_device(device), lambda: change(begun))
     log.info("from step %d", started.step)
     model = fit(started, log.info, lambda m: judging.judge(m, tests))
