@@ -54,9 +54,8 @@ def training(usual: FitConfig) -> Callable[[Command], Command]:
             if text:
                 names.append(field.name)
                 value = getattr(usual, field.name)
-                flag = isinstance(value, bool)
-                option = click.option(f"--{field.name}", is_flag=flag, default=value, show_default=True, help=text)
-                decorated = option(decorated)
+                name = f"--{field.name}/--no-{field.name}" if isinstance(value, bool) else f"--{field.name}"
+                decorated = click.option(name, default=value, show_default=True, help=text)(decorated)
         return decorated
 
     return decorate
