@@ -31,10 +31,10 @@ Tokens = Float[Tensor, "places frames channels"]
 """Of every place of a picture (and every clip of a batch) the frames, one after another."""
 Heads = Float[Tensor, "places heads frames dim"]
 
-CACHED, LAUNCHED = 1 << 19, 1 << 26
+CACHED, LAUNCHED = 1 << 18, 1 << 26
 """Numbers in the queries of all windows that are worked on at once: on a CPU what a second-level cache holds with keys
 and values, elsewhere what keeps a device busy and takes little memory."""
-AT_ONCE = 16
+AT_ONCE = 8
 """Frames that layers within frames are given at once on a CPU."""
 
 
