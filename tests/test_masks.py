@@ -54,10 +54,27 @@ def test_places_of_words(prior):
 def test_a_mask_is_where_attention_is_strong():
     heat = torch.zeros(1, 8, 8)
     heat[:, 2:6, 2:6] = 1
-    mask = mask_of(heat, (64, 64))
-    assert mask[:, 16:48, 16:48].all()
-    assert not mask[:, :4].any()
+    mask = mask_of(heat, torch.full((3, 64, 64), 0.5))
+    assert mask[:, 20:44, 24:40].all()
+    assert mask[:, 24:40, 20:44].all()
+    assert not mask[:, :6].any()
     assert set(mask.unique().tolist()) == {0.0, 1.0}
+
+
+def test_a_mask_has_the_edges_of_the_picture():
+    """A disc that attention knows to a place of 16 pixels."""
+    y, x = torch.meshgrid(torch.arange(96), torch.arange(128), indexing="ij")
+    disc = ((y - 50) ** 2 + (x - 61) ** 2 <= 29**2).float()
+    picture = torch.tensor([0.8, 0.2, 0.1])[:, None, None] * disc + 0.5 * (1 - disc)
+    heat = torch.nn.functional.avg_pool2d(disc[None, None], 16)[0]
+    coarse = torch.nn.functional.interpolate(heat[None], (96, 128), mode="bilinear")[0] >= 0.5
+    found = mask_of(heat, picture)
+
+    def overlap(mask):
+        return float((mask.bool() & disc.bool()).sum() / (mask.bool() | disc.bool()).sum())
+
+    assert overlap(found) > 0.95
+    assert overlap(found) > overlap(coarse) + 0.02
 
 
 @pytest.mark.parametrize("reach", [0, 1, 5, 8])

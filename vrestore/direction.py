@@ -16,7 +16,7 @@ from vrestore.errors import PriorError
 from vrestore.fusion import LatentMask, Mask, Mode, composite, edited, fused, takes_source
 from vrestore.masks import GLANCES, Reads, feathered, mask_of, on_latents, word_map
 from vrestore.noise import noise
-from vrestore.padding import pad_to, padded_size, unpad
+from vrestore.padding import pad_to, unpad
 from vrestore.prior import Conditioning, Prior
 from vrestore.prompts import Mixture, Timeline
 from vrestore.sampling import interpolate
@@ -174,8 +174,8 @@ class EditDirection:
         for drawn in self._masks:
             shown = shown * torch.from_numpy(drawn.at(seen.index, (height, width))).mean(0, keepdim=True).clamp(0, 1)
         if self._reader is not None:
-            padded = padded_size((height, width), self._prior.facts.size_multiple)
-            shown = shown * mask_of(self._heat(seen, *self._reader), padded)[:, :height, :width]
+            picture = pad_to(seen.source.cpu(), self._prior.facts.size_multiple)
+            shown = shown * mask_of(self._heat(seen, *self._reader), picture)[:, :height, :width]
         matte = (feathered(edited(shown, self._wish.mode), self._wish.feather) * 255).round().to(torch.uint8)
         latents = seen.conditioning["degraded_latents"]
         size = (int(latents.shape[-2]), int(latents.shape[-1]))

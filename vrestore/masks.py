@@ -9,15 +9,19 @@ import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from jaxtyping import Float
+from kornia.filters import guided_blur
 from torch import Tensor
 
 from vrestore.errors import PriorError
 from vrestore.fusion import LatentMask, Mask
-from vrestore.shapes import Latent
+from vrestore.shapes import Frame, Latent
 
 THRESHOLD = 0.4
 """Share of the strongest attention in a picture from which a place belongs to the words: LOVECon's code has 100 of
 255."""
+REACH, EPSILON = 16, 1e-3
+"""Pixels from which edges of a picture draw those of a mask: a place of the layers that are looked at; and the variance
+of colours, squared parts of white, from which something is an edge."""
 DOWNSAMPLING = 2
 """Latents are downsampled at least so many times along a side in the layers that are looked at, where there are such:
 finer ones say more of texture than of things."""
@@ -133,12 +137,17 @@ def _averaged(notes: Sequence[Tensor], size: tuple[int, int]) -> LatentMask:
     return torch.stack(grown).mean(0).cpu()
 
 
-def mask_of(heat: LatentMask, size: tuple[int, int]) -> Mask:
-    """Where a `word_map` is strong, 0 or 1, one place wider, for pictures of ``size`` (height, width), padded."""
-    strong = (heat >= THRESHOLD).float()[None]
-    wider = F.max_pool2d(strong, 3, stride=1, padding=1)
-    grown = F.interpolate(wider, size, mode="bilinear", align_corners=False)[0]
-    return (grown >= 0.5).float()
+def mask_of(heat: LatentMask, picture: Frame) -> Mask:
+    """Where a `word_map` is strong, 0 or 1, with the edges of the picture (3, height, width) that it was read on.
+
+    He, Sun and Tang, "Guided Image Filtering", ECCV 2010: the map, far coarser than the picture, becomes locally a
+    linear function of the picture's colours.
+    """
+    size = (int(picture.shape[-2]), int(picture.shape[-1]))
+    grown = F.interpolate(heat[None], size, mode="bilinear", align_corners=False)
+    fitted = guided_blur(picture[None].to(grown), grown, 2 * REACH + 1, EPSILON, border_type="replicate")
+    found: Mask = (fitted[0] >= THRESHOLD).float()
+    return found
 
 
 def feathered(mask: Mask, reach: int) -> Mask:

@@ -47,6 +47,7 @@ from vrestore.weights.recipe.machine import training_device
 from vrestore.weights.recipe.mapping import Reader, Telling
 from vrestore.weights.recipe.options import FOLDER, THERE, Commands, device, jobs, seed, training
 from vrestore.weights.recipe.pack import pack
+from vrestore.weights.recipe.pointing import POINTED, Pointing, build_things
 from vrestore.weights.recipe.pool import PoolConfig, build_pool, pool_diet
 from vrestore.weights.recipe.train import Restorer, TrainConfig, guided, restoring
 from vrestore.weights.recipe.words import write_tokenizer
@@ -156,26 +157,33 @@ def autoencoder(pool: Path, run: Path, sequences: Path, config: FitConfig, devic
 @click.argument("data", type=THERE)
 @click.argument("run", type=FOLDER)
 @click.option("--examples", default=8000, show_default=True, help="Pictures in a look, made once.")
+@click.option("--start", type=THERE, help="Weights of an edit prior to go on from.")
 @training(FitConfig(steps=4000, decay=1500, rate=1e-3, ema=0.995, batch=editors.PICTURES))
 @jobs
 @device
-def editing(data: Path, run: Path, examples: int, config: FitConfig, jobs: int, device: str) -> None:
+def editing(
+    data: Path, run: Path, examples: int, start: Path | None, config: FitConfig, jobs: int, device: str
+) -> None:
     """Make the examples if RUN has none, train or go on, then export to RUN/weights."""
     torch.manual_seed(config.seed)
     place, done = training_device(device), run / "examples" / "done"
     vae = editors.shared_autoencoder(place)
     if not done.exists():
         build_examples(run / "examples", (Pictures, data), vae, examples, config.seed, jobs)
+        build_things(run / "examples", data, vae, max(POINTED, examples // 4), config.seed, jobs)
         done.touch()
     tokens = write_tokenizer(run / "weights" / "tokenizer")
-    model = editors.Editor(len(tokens))
-    telling = Telling(run / "examples", vae, config.batch)
-    first = FitConfig(steps=350, decay=150, rate=2e-3, warmup=30, ema=0.98, seed=config.seed, batch=config.batch)
-    reader = fit(Fit(Reader(model.controlnet), telling, run / "reader", first, place), log.info)
-    model.controlnet.controlnet_cond_embedding.load_state_dict(reader.look.state_dict())
+    if start is None:
+        model = editors.Editor(len(tokens))
+        telling = Telling(run / "examples", vae, config.batch)
+        first = FitConfig(steps=350, decay=150, rate=2e-3, warmup=30, ema=0.98, seed=config.seed, batch=config.batch)
+        reader = fit(Fit(Reader(model.controlnet), telling, run / "reader", first, place), log.info)
+        model.controlnet.controlnet_cond_embedding.load_state_dict(reader.look.state_dict())
+    else:
+        model = editors.load(start)
     tokenizer = load_tokenizer(run / "weights" / "tokenizer")
-    rendering = editors.Rendering(run / "examples", tokenizer, config.batch)
-    editors.export(fit(Fit(model, rendering, run, config, place), log.info), run / "weights")
+    pointing = Pointing(run / "examples", tokenizer, config.batch)
+    editors.export(fit(Fit(model, pointing, run, config, place), log.info), run / "weights")
 
 
 @main.command()
