@@ -1,4 +1,4 @@
-"""Benchmarks of ``vrestore sr``: speed, memory, seams, tiles. See README.md beside this file."""
+"""Benchmarks of the heads that restore: speed, memory, seams, tiles. See README.md beside this file."""
 
 import json
 import os
@@ -20,7 +20,10 @@ PRIOR_STAGES = ("encode", "denoise", "reconstruct")
 
 
 IDENTITY = Path(__file__).parents[1] / "identity" / "identity_head.py"
-HEADS = {"sr": ["-m", "vrestore", "sr"], "identity": [str(IDENTITY), "identity"]}
+HEADS = {name: ["-m", "vrestore", name] for name in ("sr", "deblur", "interpolate")}
+HEADS |= {"identity": [str(IDENTITY), "identity"]}
+SIZES = {"sr": (48, 64), "deblur": (192, 256), "interpolate": (192, 256)}
+"""Height and width of the clips that memory is measured on."""
 MIB = 1 << 20
 
 
@@ -36,7 +39,7 @@ def restore(clip: Path, output: Path, *options: str, head: str = "sr") -> dict:
         return json.load(out) | {"peak_mib": usage.ru_maxrss / 1024}
 
 
-def made_clip(path: Path, frames: int, height: int = 48, width: int = 64) -> Path:
+def made_clip(path: Path, frames: int, height: int, width: int) -> Path:
     """A drifting texture, losslessly."""
     texture = np.random.default_rng(0).integers(0, 256, (height * 2, width * 2, 3), np.uint8)
     with av.open(str(path), "w") as container:
@@ -55,13 +58,17 @@ def main() -> None:
     pass
 
 
+head_option = click.option("--head", type=click.Choice(list(SIZES)), default="sr", show_default=True)
+
+
 @main.command()
 @click.argument("clip", type=click.Path(exists=True, path_type=Path))
-def speed(clip: Path) -> None:
+@head_option
+def speed(clip: Path, head: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        report = restore(clip, Path(folder) / "out.mkv")
+        report = restore(clip, Path(folder) / "out.mkv", head=head)
     shares = report["shares"]
-    overhead = shares["engine"] / sum(shares[stage] for stage in PRIOR_STAGES)
+    overhead = shares["engine"] / max(sum(shares[stage] for stage in PRIOR_STAGES), 1e-9)
     click.echo(json.dumps({k: report[k] for k in ("frames", "width", "height", "seconds", "seconds_per_megapixel")}))
     click.echo(
         json.dumps({"shares": {k: round(v, 4) for k, v in shares.items()}, "engine_overhead": round(overhead, 4)})
@@ -91,46 +98,57 @@ def estimate(frames: int, heads: str, suffix: str) -> None:
 
 @main.command()
 @click.option("--steps", default="1,8", show_default=True)
-def memory(steps: str) -> None:
+@head_option
+def memory(steps: str, head: str) -> None:
     for count in steps.split(","):
         with tempfile.TemporaryDirectory() as folder:
             peaks = {}
             for frames in (200, 2000):
-                clip = made_clip(Path(folder) / f"{frames}.mkv", frames)
-                report = restore(clip, Path(folder) / "out.mkv", "--steps", count)
-                peaks[frames] = report["peak_mib"]
+                clip = made_clip(Path(folder) / f"{frames}.mkv", frames, *SIZES[head])
+                report = restore(clip, Path(folder) / "out.mkv", "--steps", count, head=head)
+                peaks[frames] = round(report["peak_mib"])
                 live = report["peak_live_latents"]
-        row = {"steps": int(count), "peak_mib": peaks, "ratio": peaks[2000] / peaks[200], "live_latents": live}
-        click.echo(json.dumps(row))
+        row = {"head": head, "steps": int(count), "peak_mib": peaks, "ratio": round(peaks[2000] / peaks[200], 3)}
+        click.echo(json.dumps(row | {"live_latents": live}))
 
 
 @main.command()
-@click.argument("lowres", type=click.Path(exists=True, path_type=Path))
+@click.argument("degraded", type=click.Path(exists=True, path_type=Path))
 @click.argument("truth", type=click.Path(exists=True, path_type=Path))
-def seams(lowres: Path, truth: Path) -> None:
-    frames = probe(lowres).frames
+@head_option
+def seams(degraded: Path, truth: Path, head: str) -> None:
+    """Interpolation bridges one gap at a time: its seams are the frames that it was given, every second one."""
+    frames = probe(degraded).frames
     with tempfile.TemporaryDirectory() as folder:
         whole, out = Path(folder) / "whole.mkv", Path(folder) / "out.mkv"
-        restore(lowres, whole, "--window", str(frames), "--overlap", "0")
+        if head == "interpolate":
+            restore(degraded, out, head=head)
+            scores = compare(truth, out, CompareConfig(ref=truth, bounds=tuple(range(2, 2 * frames - 1, 2)))).scores[
+                "b"
+            ]
+            click.echo(json.dumps({key: scores[key] for key in ("seam", "jump", "warp_rel")}))
+            return
+        restore(degraded, whole, "--window", str(frames), "--overlap", "0", head=head)
         for window, overlap in ((8, 2), (8, 4), (16, 2), (16, 4)):
             starts = WindowsPlan(frames, window, overlap, 1).starts[1:]
-            restore(lowres, out, "--window", str(window), "--overlap", str(overlap))
+            restore(degraded, out, "--window", str(window), "--overlap", str(overlap), head=head)
             scores, control = (
-                compare(lowres, path, CompareConfig(ref=truth, bounds=starts)).scores["b"] for path in (out, whole)
+                compare(degraded, path, CompareConfig(ref=truth, bounds=starts)).scores["b"] for path in (out, whole)
             )
             row = {"window": window, "overlap": overlap, "starts": starts}
             row |= {"seam": scores["seam"], "seam_without_windows": control["seam"], "jump": scores["jump"]}
-            click.echo(json.dumps(row))
+            click.echo(json.dumps(row | {"warp_rel": scores["warp_rel"]}))
 
 
 @main.command()
-@click.argument("lowres", type=click.Path(exists=True, path_type=Path))
-def tiles(lowres: Path) -> None:
+@click.argument("degraded", type=click.Path(exists=True, path_type=Path))
+@head_option
+def tiles(degraded: Path, head: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         whole, parts = Path(folder) / "whole.mkv", Path(folder) / "parts.mkv"
-        restore(lowres, whole)
+        restore(degraded, whole, head=head)
         for tile in ("256", "384"):
-            restore(lowres, parts, "--tile", tile)
+            restore(degraded, parts, "--tile", tile, head=head)
             scores = compare(whole, parts).scores["b"]
             click.echo(json.dumps({"tile": int(tile), "psnr_rgb_db": scores["psnr_rgb"]}))
 
