@@ -17,7 +17,7 @@ FOLDERS = {"vrestore": ROOT / "vrestore", "vrestore.tasks": ROOT / "tasks", "vre
 LEVELS = {
     0: "errors shapes",
     1: "plan plan.* video video.* degradation weights weights.registry metrics temporal clock padding report settings "
-    "timeline prompts torchvision_mend bicubic",
+    "timeline prompts torchvision_mend bicubic neighbours",
     2: "noise sampling guidance flow luma gather exposure blending unblending propagation prior prior_options "
     "conditioning device memory registration steadying fusion noise_sources",
     3: "executor inversion store checkpoint priors priors.* attention attention_bank attention_layers controls "

@@ -100,8 +100,8 @@ def test_the_gain_is_the_derivative():
     values = torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64).expand(3, 1, 3)
     light = to_light(values)
     step = 1e-7
-    assert torch.allclose(light_gain(values, 1e-3), (to_values(light + step) - values) / step, rtol=1e-5)
-    assert torch.equal(light_gain(0 * values, 0.25), light_gain(to_values(torch.full_like(values, 0.25)), 1e-3))
+    assert torch.allclose(light_gain(light, 1e-3), (to_values(light + step) - values) / step, rtol=1e-5)
+    assert torch.equal(light_gain(0 * light, 0.25), light_gain(torch.full_like(light, 0.25), 1e-3))
 
 
 @pytest.mark.parametrize("bad", [{"shutter": -0.1}, {"shutter": 1.1}, {"shutter": 0.5, "instants": 0}])

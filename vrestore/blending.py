@@ -10,9 +10,10 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
-from vrestore.exposure import GAMMA, to_light
+from vrestore.exposure import light_gain, to_light
 from vrestore.shapes import Frame
 
 Series = Float[np.ndarray, "time pixels"]
@@ -25,6 +26,8 @@ SAMPLED = 4
 """Of so many pixels in a row or column one is measured."""
 LEAST_CHANGE = 4.0
 """Variance, in squared code values, below which a pixel says nothing: it stands still."""
+DARKEST = 1e-3
+"""Light below which a stored value is taken to change with it as it does there."""
 LIGHTS = (0.004, 0.83)
 """Light of pixels that are measured: neither lost in rounding nor clipped, which no mean survives."""
 ENOUGH, PLENTY = 300, 12_000
@@ -68,7 +71,7 @@ def evidence(light: Series) -> dict[int, float]:
     a process and a noise of its own size.
     """
     mean = light.mean(0)
-    change = (light - mean) * code_values(mean)
+    change = (light - mean) * 255 * light_gain(torch.from_numpy(mean), DARKEST).numpy()
     spread = change.var(0)
     telling = (spread > LEAST_CHANGE) & (mean > LIGHTS[0]) & (mean < LIGHTS[1])
     if telling.sum() < ENOUGH or len(light) <= MOST:
@@ -82,12 +85,6 @@ def evidence(light: Series) -> dict[int, float]:
     classes = [change[:, which == k] for k in range(3)]
     best = {count: _explained(classes, len(light), count) for count in range(1, MOST + 1)}
     return {count: value - best[1] for count, value in best.items()}
-
-
-def code_values(light: np.ndarray) -> np.ndarray:
-    """Change of a stored value, 0 to 255, with its light."""
-    slope: np.ndarray = 255 / GAMMA * light.clip(1e-3) ** (1 / GAMMA - 1)
-    return slope
 
 
 def means(frames: int, count: int) -> Matrix:

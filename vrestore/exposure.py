@@ -13,7 +13,7 @@ from torch import Tensor
 from vrestore.errors import ConfigError
 from vrestore.flow import FlowPair
 from vrestore.gather import Warp
-from vrestore.shapes import Flow, Frame
+from vrestore.shapes import Flow
 
 GAMMA = 2.2
 """Exponent between stored values and light."""
@@ -111,6 +111,6 @@ def _to_frame(before: FlowPair | None, after: FlowPair | None, time: float) -> F
     return -(1 - t) * t * there + t**2 * back
 
 
-def light_gain(values: Frame, floor: float) -> Frame:
-    """How much a stored value changes with its light, d value / d light, at least as bright as ``floor`` (light)."""
-    return to_light(values).clamp(min=floor) ** (1 / GAMMA - 1) / GAMMA
+def light_gain(light: Tensor, floor: float) -> Tensor:
+    """How much a stored value changes with its light, d value / d light, at light of at least ``floor``."""
+    return light.clamp(min=floor) ** (1 / GAMMA - 1) / GAMMA

@@ -14,8 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vrestore.blending import code_values, matern, means
-from vrestore.exposure import to_light, to_values
+from vrestore.blending import DARKEST, matern, means
+from vrestore.exposure import light_gain, to_light, to_values
+from vrestore.neighbours import with_neighbours
 from vrestore.shapes import Frame
 
 Series = Float[Tensor, "frames pixels"]
@@ -52,20 +53,10 @@ def unblended(frames: Iterable[Frame], count: int) -> Iterator[Frame]:
 
     Of an even number the later of the middle ones. Works in groups, counted from the first frame.
     """
-    stream, side = iter(frames), REACH * count
-    held: list[Tensor] = []
-    done, more = 0, True
-    while more or done < len(held):
-        while more and len(held) < done + GROUP + side:
-            frame = next(stream, None)
-            more = frame is not None
-            if frame is not None:
-                held.append(to_light(frame.float()).half())  # to a twentieth of a code value
-        stop = min(done + GROUP, len(held))
-        if stop > done:
-            yield from _behind(held, range(done, stop), count)
-        dropped = max(0, stop - side)
-        held, done = held[dropped:], stop - dropped
+    light = (to_light(frame.float()).half() for frame in frames)  # to a twentieth of a code value
+    side = REACH * count
+    for held, group in with_neighbours(light, GROUP, side, side):
+        yield from _behind(held, group, count)
 
 
 def _behind(light: Sequence[Tensor], wanted: range, count: int) -> Iterator[Frame]:
@@ -84,7 +75,7 @@ def _behind(light: Sequence[Tensor], wanted: range, count: int) -> Iterator[Fram
 def _change(light: Series) -> tuple[Series, Tensor, Tensor]:
     """Of pixels how they change, in code values, their mean light, and code values per light."""
     mean = light.mean(0)
-    slope = torch.from_numpy(code_values(mean.cpu().numpy())).to(mean)
+    slope = 255 * light_gain(mean, DARKEST)
     return (light - mean) * slope, mean, slope
 
 

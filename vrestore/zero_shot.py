@@ -22,6 +22,7 @@ from vrestore.errors import ConfigError, PriorError
 from vrestore.exposure import Exposure, exposure, light_gain, to_light, to_values
 from vrestore.flow import FlowPair, flow_pair
 from vrestore.guidance import data_consistent
+from vrestore.neighbours import with_neighbours
 from vrestore.noise import noise
 from vrestore.padding import pad_to
 from vrestore.prior import Conditioning, Prior
@@ -140,7 +141,7 @@ def consistent(x0: Frame, blurred: Frame, seen_by: Exposure, *, weight: float = 
 
     The exposure is of light, while errors are of stored values: both are weighed by how values change with light.
     """
-    gain = light_gain(blurred, FLOOR)
+    gain = light_gain(to_light(blurred), FLOOR)
     found = data_consistent(
         gain * to_light(x0),
         gain * to_light(blurred),
@@ -175,21 +176,8 @@ def deblurred(frames: Iterable[Frame], how: ZeroShot, restore: Restore = smooth_
 
     ``restore`` sees ``how.window`` frames and those around them, as far as there are any.
     """
-    stream = iter(frames)
-    held: list[Frame] = []
-    done = 0  # of those held
-    more = True
-    while more:
-        while more and len(held) < done + how.window + REACH:
-            frame = next(stream, None)
-            more = frame is not None
-            if frame is not None:
-                held.append(frame)
-        stop = len(held) - REACH if more else len(held)
-        if stop > done:
-            yield from _inverted(held, how, restore, done, stop)
-        dropped = max(0, stop - REACH)
-        held, done = held[dropped:], stop - dropped
+    for held, group in with_neighbours(frames, how.window, REACH, REACH):
+        yield from _inverted(held, how, restore, group.start, group.stop)
 
 
 def deblur(frames: Frames, how: ZeroShot, restore: Restore = smooth_keeping_edges) -> Frames:

@@ -1,7 +1,6 @@
 """What the decoder is told of all frames around one: features that travel along the motion, both ways."""
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vrestore.flow import warp
+from vrestore.neighbours import with_neighbours
 from vrestore.priors.embedded_nets import Motion, blocks, centred
 
 Recalled = Float[Tensor, "batch time channels rows columns"]
@@ -73,14 +73,6 @@ Entry = dict[str, Tensor]
 def in_groups(entries: Iterator[Entry], recall: Callable[[Sequence[Entry]], Sequence[Tensor]]) -> Iterator[Entry]:
     """Every entry with what is ``recalled`` of it, group by group: what a frame is told does not depend on where in
     the shot, at the start of which group, the entries begin, but for the first group."""
-    held: list[Entry] = []
-    start = 0  # of the group, in what is held
-    while True:
-        held += islice(entries, start + GROUP + MARGIN - len(held))
-        group = held[start : start + GROUP]
-        if not group:
-            return
-        for entry, told in zip(group, recall(held)[start:], strict=False):
+    for held, group in with_neighbours(entries, GROUP, MARGIN, MARGIN):
+        for entry, told in zip(held[group.start : group.stop], recall(held)[group.start :], strict=False):
             yield entry | {"recalled": told}
-        first = max(0, start + GROUP - MARGIN)
-        held, start = held[first:], start + GROUP - first
