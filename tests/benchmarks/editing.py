@@ -191,7 +191,7 @@ def classifier(stills: Path, steps: int) -> tuple[Classifier, float]:
 @main.command(context_settings=OPTIONS)
 @click.argument("stills", type=click.Path(exists=True, path_type=Path))
 @click.argument("clips", nargs=-1, type=click.Path(exists=True, path_type=Path))
-@click.option("--steps", default=400, show_default=True, help="Of the classifier's training.")
+@click.option("--steps", default=3000, show_default=True, help="Of the classifier's training.")
 @click.option("--frames", default=8, show_default=True)
 @click.option("--looks", default=",".join(LOOKS), help="Separated by commas.")
 @click.option("--edit-options", default="", help="For the edit.")

@@ -26,18 +26,15 @@ from vrestore.guidance import classifier_free
 from vrestore.plan.attend import InTime
 from vrestore.prior import Conditioning, MadeOf, PriorFacts
 from vrestore.prior_options import EditOptions, PriorOptions, edit_options
-from vrestore.priors.animated import TRAINED_FRAMES, TRAINED_RATE, FrameTimes, animate, longest_window, motion_settings
+from vrestore.priors.animated import TRAINED_FRAMES, TRAINED_RATE, FrameTimes, animate, longest_window
 from vrestore.priors.autoencoder import Autoencoder
+from vrestore.priors.edit_folder import controlnet_folders, kept_bytes, motion_folder, usual_size
 from vrestore.priors.folder import NETWORK, load_network, load_text, part_folder, read_json, weights_of
-from vrestore.priors.hub import named_folder
 from vrestore.priors.lora import read_lora
 from vrestore.priors.single_file import autoencoder_of, text_encoder_of, unet_of
 from vrestore.priors.stable import Parts, StablePrior
 from vrestore.priors.text import Embedding, embeddings, places_of
 from vrestore.shapes import Frame, Latents, Times, Windows
-
-NONE = "none"
-"""In place of a folder: do without."""
 
 
 class EditPrior(StablePrior):
@@ -88,11 +85,11 @@ class EditPrior(StablePrior):
             facts,
             name="stable-diffusion" if motion is None else "animatediff",
             window=1 if motion is None else min(TRAINED_FRAMES, longest_window(motion)),
-            usual_size=_usual_size(folder, facts.spatial_factor),
+            usual_size=usual_size(folder, facts.spatial_factor),
             usual_fps=TRAINED_RATE,
             conditionings=frozenset({"text", "control"} if controls else {"text"}),
             call_bytes=facts.call_bytes + more,
-            bank_bytes=_kept_bytes(part_folder(folder, "unet"), controls),
+            bank_bytes=kept_bytes(part_folder(folder, "unet"), controls),
         )
 
     @classmethod
@@ -302,59 +299,5 @@ class EditPrior(StablePrior):
         return [scale * weight for weight in each]
 
 
-def _usual_size(folder: Path, factor: int) -> tuple[int, int] | None:
-    """(height, width) in pixels for which the UNet's settings say that it is made."""
-    side = read_json(part_folder(folder, "unet") / "config.json").get("sample_size")
-    height, width = side if isinstance(side, list) and len(side) == 2 else (side, side)
-    return (factor * height, factor * width) if isinstance(height, int) and isinstance(width, int) else None
-
-
 def _lora_scale(options: EditOptions) -> float:
     return 1.0 if options.lora_scale is None else options.lora_scale
-
-
-def controlnet_folders(folder: Path, options: EditOptions) -> list[Path]:
-    """Of the ControlNets that are used: those that were asked for, or the one in the prior's own folder, if any."""
-    if options.controlnet is not None:
-        names = [name.strip() for name in options.controlnet.split(",") if name.strip()]
-        return [] if names == [NONE] else [_named(name, options) for name in names]
-    own = part_folder(folder, "controlnet")
-    return [own] if own.is_dir() else []
-
-
-def motion_folder(folder: Path, options: EditOptions) -> Path | None:
-    """Of the motion modules that are used; that of the UNet where it has some itself. None: there are none.
-
-    PriorError for a folder that holds none.
-    """
-    unet = part_folder(folder, "unet")
-    if read_json(unet / "config.json").get("_class_name") == "UNetMotionModel":
-        return unet
-    if options.motion_adapter == NONE:
-        return None
-    own = part_folder(folder, "motion_adapter")
-    found = _named(options.motion_adapter, options) if options.motion_adapter else own
-    if options.motion_adapter is None and not own.is_dir():
-        return None
-    motion_settings(found)
-    return found
-
-
-def _kept_bytes(unet: Path, controlnets: Sequence[Path]) -> int:
-    """What the networks keep of a frame that other windows look at, per latent pixel: keys and values of two branches
-    of guidance, float32, of the layers that look beyond the own frame (downsampled twice or more)."""
-    total = 0.0
-    for folder in (unet, *controlnets):
-        settings = read_json(folder / "config.json")
-        widths, layers = settings["block_out_channels"], settings.get("layers_per_block", 2)
-        layers = layers if isinstance(layers, int) else max(layers)
-        for i, kind in enumerate(settings.get("down_block_types", ())):
-            if "CrossAttn" in kind and i > 0:
-                sides = 2 * layers + 1 if folder == unet else layers  # on the way up there is one more
-                total += sides * widths[i] / 4**i
-        total += widths[-1] / 4 ** (len(widths) - 1)
-    return round(2 * 2 * 4 * total)
-
-
-def _named(name: str, options: EditOptions) -> Path:
-    return named_folder(name, download=options.download)
