@@ -58,7 +58,8 @@ class EditingConfig(EditOptions, TaskConfig):
     depth_prior: Annotated[str, "What makes the map depth: name or folder of a prior of depth."] = DEPTH
     mask: Annotated[
         tuple[str, ...],
-        "Where to edit: a video or picture, white there; or auto:WORDS of --source-prompt. Of both, what both show.",
+        "Where to edit: a video or picture, white there; or auto:WORDS, where the source shows what they say (words of "
+        "--source-prompt, if there is one). Of several, what all show.",
     ] = field(default=(), metadata={WHOLE: True})
     feather: Annotated[int, "Pixels to both sides of a mask's edge over which edit and source are mixed."] = 8
     mode: Annotated[
@@ -108,10 +109,10 @@ class EditingConfig(EditOptions, TaskConfig):
                 raise ConfigError(f"control is {name!r}; give {known}, {NONE}, or a video for it with --control-video")
         if not 0 <= self.feather <= MOST_FEATHER:
             raise ConfigError(f"feather is {self.feather}; give 0 to {MOST_FEATHER} pixels")
-        if self.words and self.words not in (self.source_prompt or ""):
+        if self.words and self.words not in self.shown:
             raise ConfigError(f"mask is {AUTO}{self.words}, but source_prompt is {self.source_prompt!r}; use its words")
         if sum(one.startswith(AUTO) for one in self.mask) > 1 or f"{AUTO}" in self.mask:
-            raise ConfigError(f"mask is {', '.join(self.mask)}; give {AUTO} once, with words of the source prompt")
+            raise ConfigError(f"mask is {', '.join(self.mask)}; give {AUTO} once, with words of what the source shows")
         if self.mode == "background" and not self.mask:
             raise ConfigError("mode is background, but there is no mask; show with --mask what stays")
         if self.save_mask and not self.mask:
@@ -131,6 +132,11 @@ class EditingConfig(EditOptions, TaskConfig):
     def words(self) -> str:
         """Words whose places are the mask; empty: none."""
         return next((one.removeprefix(AUTO).strip() for one in self.mask if one.startswith(AUTO)), "")
+
+    @property
+    def shown(self) -> str:
+        """What the source shows; with no words for it those of the mask."""
+        return self.words if self.source_prompt is None else self.source_prompt
 
     def drawn(self) -> tuple[Path, ...]:
         """Masks that the user has made."""
@@ -250,7 +256,7 @@ class Editing(OwnSize):
         height, width = info.height, info.width
         wish = Wish(
             prompts=self._script().timeline(config.prompt, info.fps),
-            source=config.source_prompt or "",
+            source=config.shown,
             controls=self._controls(prior.facts),
             given=config.own_controls(),
             shots={DEPTH: self._depth(prior, info).shot} if self._makes_depth() else {},

@@ -111,11 +111,12 @@ def main() -> None:
 def structure(
     clip: Path, frames: int, window: int, overlap: int, chosen: tuple[str, ...], options: tuple[str, ...]
 ) -> None:
-    """Edges, warping error and seams: with cross-window attention, without, and frame by frame with one noise for all
-    and with a noise for each. OPTIONS go to the edit."""
+    """Edges, warping error and seams: with cross-window attention, in a single window, without, and frame by frame with
+    one noise for all and with a noise for each. OPTIONS go to the edit."""
     size = ["--window", str(window), "--overlap", str(overlap), "--end", str(frames)]
     ways = {
         "crossed": [],
+        "crossed, one window": ["--window", str(frames)],
         "windows": ["--no-cross-window"],
         "frames": ["--no-cross-window", "--window", "1", "--overlap", "0"],
         "frames, a noise each": ["--no-cross-window", "--window", "1", "--overlap", "0", "--no-one-noise"],

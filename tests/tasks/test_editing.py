@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -189,6 +190,27 @@ def test_an_automatic_mask_is_found_and_bounds_the_edit(settings, film, clips, t
     assert torch.equal(both[kept], source[kept])
 
 
+def test_words_of_a_mask_say_what_the_source_shows_where_nothing_else_does(settings, film):
+    mask = ("auto:stone",)
+    assert torch.equal(made(settings, film, mask=mask), made(settings, film, mask=mask, source_prompt="stone"))
+
+
+def test_the_word_of_a_colour_finds_the_thing_on_the_weights_that_come_along(clips, tmp_path):
+    """A red disc and a green bar on grey texture, each by its word."""
+    y, x = np.mgrid[:160, :224]
+    random = np.random.default_rng(1)
+    grey = cv2.GaussianBlur(random.uniform(40, 210, y.shape).astype(np.float32), (0, 0), 2)
+    picture = np.repeat(grey[..., None].astype(np.uint8), 3, axis=2)
+    places = {"red": (x - 70) ** 2 + (y - 75) ** 2 < 36**2, "green": (abs(x - 170) < 22) & (abs(y - 80) < 55)}
+    picture[places["red"]], picture[places["green"]] = (205, 45, 40), (50, 165, 60)
+    film = clips.write(tmp_path / "in.mkv", picture[None])
+    for name, place in places.items():
+        told = {"prompt": "night", "mask": (f"auto:{name}",), "feather": 0, "steps": 1, "save_mask": True}
+        result = edit(film, tmp_path / f"{name}.mkv", device="cpu", **told)
+        found = clips.read(Path(result.beside["mask"]))[0][0, ..., 0] > 127
+        assert (found & place).sum() / (found | place).sum() > 0.6, name
+
+
 def test_files_beside_the_output_show_what_was_used(settings, clips, tmp_path):
     film = clips.write(tmp_path / "in.mkv", clips.scene(7, SIZE), pts=[0, 1, 2, 5, 6, 9, 10], audio=True)
     mask = drawn_mask(tmp_path / "mask.mkv", clips, 7)
@@ -306,7 +328,10 @@ WRONG = [
     ({"window_ends": True, "cross_window": False}, "window_ends is on, but cross_window is off; leave one out"),
     ({"consistent": 1.5}, "consistent is 1.5; give a share from 0"),
     ({"feather": -1}, "feather is -1; give 0 to 256 pixels"),
-    ({"mask": ("auto:stone",)}, "mask is auto:stone, but source_prompt is None; use its words"),
+    (
+        {"mask": ("auto:stone",), "source_prompt": "a picture of moss"},
+        "mask is auto:stone, but source_prompt is 'a picture of moss'; use its words",
+    ),
     ({"mask": ("auto:",)}, "mask is auto:; give auto: once, with words"),
     ({"mode": "background"}, "mode is background, but there is no mask; show with --mask what stays"),
     ({"save_mask": True}, "save_mask is on, but there is no mask"),
