@@ -145,7 +145,8 @@ def mask_of(heat: LatentMask, picture: Frame) -> Mask:
     """
     size = (int(picture.shape[-2]), int(picture.shape[-1]))
     grown = F.interpolate(heat[None], size, mode="bilinear", align_corners=False)
-    fitted = guided_blur(picture[None].to(grown), grown, 2 * REACH + 1, EPSILON, border_type="replicate")
+    side = 2 * REACH + 1
+    fitted = guided_blur(picture[None].to(grown), grown, side, EPSILON, border_type="replicate", separable=True)
     found: Mask = (fitted[0] >= THRESHOLD).float()
     return found
 

@@ -7,6 +7,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vrestore.errors import ConfigError
 from vrestore.priors.text import load_tokenizer
 from vrestore.weights.recipe import autoencoder, editing, pointing
 from vrestore.weights.recipe.__main__ import main
@@ -115,3 +116,11 @@ def test_a_command_teaches_it_from_weights(folder, tmp_path):
         parts["read"].backward()
         adam.step()
     assert found[-1] < 0.7 * found[0]
+
+
+def test_weights_of_other_words_are_no_start(folder, tmp_path):
+    words = write_tokenizer(tmp_path / "tokenizer", ["red", "blue"])
+    editing.export(editing.Editor(len(words)), tmp_path)
+    with pytest.raises(ConfigError, match="has other words than the recipe has now"):
+        editing.load(tmp_path, write_tokenizer(tmp_path / "more" / "tokenizer", ["red", "green"]))
+    assert editing.load(tmp_path, words).text.config.vocab_size == len(words)

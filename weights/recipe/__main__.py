@@ -180,7 +180,7 @@ def editing(
         reader = fit(Fit(Reader(model.controlnet), telling, run / "reader", first, place), log.info)
         model.controlnet.controlnet_cond_embedding.load_state_dict(reader.look.state_dict())
     else:
-        model = editors.load(start)
+        model = editors.load(start, tokens)
     tokenizer = load_tokenizer(run / "weights" / "tokenizer")
     pointing = Pointing(run / "examples", tokenizer, config.batch)
     editors.export(fit(Fit(model, pointing, run, config, place), log.info), run / "weights")

@@ -20,6 +20,7 @@ from diffusers import AutoencoderDC, ControlNetModel, DDIMScheduler, UNet2DCondi
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from vrestore.errors import ConfigError
 from vrestore.weights.recipe.drawn import Tensors
 from vrestore.weights.recipe.fit import Drawing, Moment, Network
 from vrestore.weights.recipe.looks import COLOURS, LOOKS
@@ -233,9 +234,11 @@ class Rendering(Looking[Editor]):
         return {"v": F.mse_loss(found.float(), batch.wanted)}
 
 
-def load(folder: Path) -> Editor:
-    """What `export` wrote, in float32."""
+def load(folder: Path, words: Mapping[str, int] | None = None) -> Editor:
+    """What `export` wrote, in float32. ConfigError if its tokens are not those of ``words``, where these are given."""
     tokens = json.loads((folder / "tokenizer" / "vocab.json").read_text())
+    if words is not None and tokens != words:
+        raise ConfigError(f"{folder} has other words than the recipe has now; train without it, or on its own recipe")
     model = Editor(len(tokens))
     kept: dict[str, Any] = {"local_files_only": True, "torch_dtype": torch.float32}
     model.text = CLIPTextModel.from_pretrained(folder / "text_encoder", **kept)

@@ -2,7 +2,7 @@
 
 Automatic masks ask where a network reads a word. Nothing in the loss of a denoiser asks it to read a word at its place,
 and a small network does not. So some examples show things of a colour, painted over pictures of other colours, and
-cross-attention to the word is told where that thing is (Wang et al., "TokenCompose", CVPR 2024, equation 5).
+cross-attention to the word is told where that thing is (after Wang et al., "TokenCompose", CVPR 2024; squared errors).
 """
 
 from collections.abc import Iterator, Mapping
