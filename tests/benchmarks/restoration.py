@@ -122,10 +122,10 @@ def seams(degraded: Path, truth: Path, head: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         whole, out = Path(folder) / "whole.mkv", Path(folder) / "out.mkv"
         if head == "interpolate":
-            restore(degraded, out, head=head)
-            scores = compare(truth, out, CompareConfig(ref=truth, bounds=tuple(range(2, 2 * frames - 1, 2)))).scores[
-                "b"
-            ]
+            restore(degraded, whole, head=head)
+            restore(whole, out, "--end", str(probe(truth).frames), head="identity")  # it holds its last frame
+            starts = tuple(range(2, 2 * frames - 1, 2))
+            scores = compare(truth, out, CompareConfig(ref=truth, bounds=starts)).scores["b"]
             click.echo(json.dumps({key: scores[key] for key in ("seam", "jump", "warp_rel")}))
             return
         restore(degraded, whole, "--window", str(frames), "--overlap", "0", head=head)
