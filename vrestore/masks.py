@@ -50,8 +50,8 @@ class Reads(Protocol):
 class _Watching:
     """In the place of a cross-attention's processor: the same answer, and a note of where some tokens are read."""
 
-    def __init__(self, plain: Any, places: Sequence[int], notes: list[Tensor]) -> None:  # noqa: ANN401
-        self._plain, self._places, self._notes = plain, list(places), notes
+    def __init__(self, plain: Any, places: Sequence[int] | None, notes: list[Tensor]) -> None:  # noqa: ANN401
+        self._plain, self._places, self._notes = plain, None if places is None else list(places), notes
 
     def __call__(
         self,
@@ -67,15 +67,16 @@ class _Watching:
                 for project, states in ((attn.to_q, hidden_states), (attn.to_k, encoder_hidden_states))
             )
             shares = (query @ key.transpose(-1, -2) * attn.scale).softmax(-1)
-            self._notes.append(shares[..., self._places].mean((1, 3)))
+            some = self._places
+            self._notes.append(shares.mean(1) if some is None else shares[..., some].mean((1, 3)))
         answer: Tensor = self._plain(attn, hidden_states, encoder_hidden_states, *args, **kwargs)
         return answer
 
 
 @contextmanager
-def watched(network: torch.nn.Module, places: Sequence[int]) -> Iterator[list[Tensor]]:
+def watched(network: torch.nn.Module, places: Sequence[int] | None = None) -> Iterator[list[Tensor]]:
     """Notes, one of every cross-attention that runs in the block: how much each place (frames, places of the layer)
-    reads of the tokens at ``places``, the mean over heads.
+    reads of the tokens at ``places``, the mean over heads; left out, of each token (frames, places, tokens).
 
     Raises:
         PriorError: the network has no cross-attention.

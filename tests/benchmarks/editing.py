@@ -1,9 +1,6 @@
 """Benchmarks of ``vrestore edit``: structure, looks, masks, length. See README.md beside this file."""
 
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +11,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from programs import reported
 
 from vrestore.temporal import MotionMeter, summarise
 from vrestore.video import open_reader
@@ -44,15 +42,8 @@ def written(path: Path, frames: np.ndarray) -> Path:
 
 
 def edited(clip: Path, output: Path, *options: str) -> dict:
-    """Run the program on a clip; its report, with the peak memory of the whole process in MiB."""
-    command = [sys.executable, "-m", "vrestore", "edit", str(clip), "-o", str(output), "--json", "--quiet", *options]
-    with tempfile.TemporaryFile() as out:
-        process = subprocess.Popen(command, stdout=out)
-        _, status, usage = os.wait4(process.pid, 0)
-        if status:
-            raise click.ClickException(f"{' '.join(command)} ended with {os.waitstatus_to_exitcode(status)}")
-        out.seek(0)
-        return json.load(out) | {"peak_mib": usage.ru_maxrss / 1024}
+    """Run the edit on a clip; see `reported`."""
+    return reported(["-m", "vrestore", "edit"], clip, output, *options)
 
 
 def canny(frame: np.ndarray) -> np.ndarray:

@@ -1,9 +1,6 @@
 """Benchmarks of the heads that restore: speed, memory, seams, tiles. See README.md beside this file."""
 
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from fractions import Fraction
 from pathlib import Path
@@ -11,6 +8,7 @@ from pathlib import Path
 import av
 import click
 import numpy as np
+from programs import reported
 
 from vrestore import CompareConfig, compare
 from vrestore.plan import WindowsPlan
@@ -28,15 +26,8 @@ MIB = 1 << 20
 
 
 def restore(clip: Path, output: Path, *options: str, head: str = "sr") -> dict:
-    """Run the program on a clip; its report, with the peak memory of the whole process in MiB."""
-    command = [sys.executable, *HEADS[head], str(clip), "-o", str(output), "--json", "--quiet", *options]
-    with tempfile.TemporaryFile() as out:
-        process = subprocess.Popen(command, stdout=out)
-        _, status, usage = os.wait4(process.pid, 0)
-        if status:
-            raise click.ClickException(f"{' '.join(command)} ended with {os.waitstatus_to_exitcode(status)}")
-        out.seek(0)
-        return json.load(out) | {"peak_mib": usage.ru_maxrss / 1024}
+    """Run a head on a clip; see `reported`."""
+    return reported(HEADS[head], clip, output, *options)
 
 
 def made_clip(path: Path, frames: int, height: int, width: int) -> Path:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vrestore.errors import ConfigError
+from vrestore.masks import watched
 from vrestore.priors.text import load_tokenizer
 from vrestore.weights.recipe import autoencoder, editing, pointing
 from vrestore.weights.recipe.__main__ import main
@@ -86,7 +87,7 @@ def test_watching_a_network_changes_no_answer_and_ends():
     z, times = torch.randn(2, 16, 8, 8), torch.tensor([300, 500])
     with torch.no_grad():
         plain, before = unet(z, times, told).sample, dict(unet.attn_processors)
-        with pointing.read(unet) as notes:
+        with watched(unet) as notes:
             torch.testing.assert_close(unet(z, times, told).sample, plain)
         assert unet.attn_processors == before
     assert notes

@@ -5,22 +5,20 @@ and a small network does not. So some examples show things of a colour, painted 
 cross-attention to the word is told where that thing is (after Wang et al., "TokenCompose", CVPR 2024; squared errors).
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderDC, DDIMScheduler, UNet2DConditionModel
-from diffusers.models.attention_processor import Attention, AttnProcessor2_0
+from diffusers import AutoencoderDC, DDIMScheduler
 from torch import Tensor
 from transformers import CLIPTokenizer
 
+from vrestore.masks import watched
 from vrestore.weights.recipe.drawn import Tensors
 from vrestore.weights.recipe.editing import (
     LATENT,
@@ -185,7 +183,7 @@ class Pointing(Drawing[Editor, Both]):
     def losses(self, model: Editor, batch: Both, moment: Moment) -> Mapping[str, Tensor]:
         """Of one step."""
         pointed, told = batch.pointed, model.text(batch.pointed.tokens)[0]
-        with read(model.unet) as notes:
+        with watched(model.unet) as notes:
             place = pointed.place.contiguous(memory_format=torch.channels_last)
             found = model.unet(place, pointed.times, told, return_dict=False)[0]
         own = {
@@ -193,36 +191,6 @@ class Pointing(Drawing[Editor, Both]):
             "read": READ * misread(notes, pointed),
         }
         return {**self._rendering.losses(model, batch.lesson, moment), **own}
-
-
-class _Read(AttnProcessor2_0):  # type: ignore[misc]
-    """The same answer as without it, and how much every place reads of every token: (n, places, tokens), by heads."""
-
-    def __init__(self, notes: list[Tensor]) -> None:
-        super().__init__()
-        self._notes = notes
-
-    def __call__(self, attn: Attention, hidden_states: Tensor, *args: Any, **named: Any) -> Tensor:  # noqa: ANN401
-        told = args[0] if args else named["encoder_hidden_states"]
-        query, key = (
-            project(states).unflatten(-1, (attn.heads, -1)).transpose(1, 2).float()
-            for project, states in ((attn.to_q, hidden_states), (attn.to_k, told))
-        )
-        self._notes.append((query @ key.transpose(-1, -2) * attn.scale).softmax(-1).mean(1))
-        answer: Tensor = super().__call__(attn, hidden_states, *args, **named)
-        return answer
-
-
-@contextmanager
-def read(unet: UNet2DConditionModel) -> Iterator[list[Tensor]]:
-    """Notes of every cross-attention that runs in the block, gradients included."""
-    notes: list[Tensor] = []
-    before = dict(unet.attn_processors)
-    unet.set_attn_processor({name: _Read(notes) if "attn2" in name else kept for name, kept in before.items()})
-    try:
-        yield notes
-    finally:
-        unet.set_attn_processor(before)
 
 
 def misread(notes: list[Tensor], pointed: Pointed) -> Tensor:
