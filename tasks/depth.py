@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 
 MOST_REFINED, MOST_STEADY = 250, 30
 """Steps of a refinement, and frames over which maps are averaged."""
+PARALLAX_BYTES = 300
+"""Of a pixel that the prior sees: a dozen flows with trust and error, and what one frame's correction takes."""
 HDR = (16, 18)
 """Transfer functions of H.273 in whose codes a colour map would shine."""
 UNUSED = ("fidelity", "window", "overlap", "propagation", "motion_guidance")
@@ -71,6 +73,9 @@ class DepthConfig(TaskConfig):
     resolution: Annotated[
         int | None, "Longer side in pixels at which the prior sees the video; left out: what it was made for."
     ] = None
+    parallax: Annotated[
+        bool, "Correct maps where the camera moves: what is near moves more. For priors of inverse depth."
+    ] = True
     steady: Annotated[
         int,
         "Frames to either side over which maps are averaged along the motion of the picture, 0 for none: less flicker.",
@@ -182,11 +187,12 @@ class Depth:
         )
 
     def held_bytes(self, prior: PriorSource, height: int, width: int) -> int:
-        """Maps that wait for their block, in 16 bits, and what is written of one."""
+        """Maps that wait for their block, in 16 bits, flows that wait for their frame, and what is written of one."""
         rows, columns = self.seen_size(prior, height, width)
         span = (self.config.snippet - 1) * max(self.config.distances())
         slots = (self.config.block + 2 * span + 32) * len(self.config.distances()) * self.config.snippet
-        return 2 * slots * rows * columns + 40 * height * width
+        watched = PARALLAX_BYTES * rows * columns if self.config.parallax else 0
+        return 2 * slots * rows * columns + watched + 40 * height * width
 
     def encoding(
         self, info: VideoInfo, output: Path, size: tuple[int, int], span: tuple[int, int], formats: Formats
@@ -247,6 +253,7 @@ class Depth:
             align=config.align,
             block=config.block,
             nearer=_nearer(source),
+            parallax=config.parallax and _nearer(source),
             steady=config.steady,
         )
         return DepthWalk(prior, plan, frames, clock, finish, seed=config.seed, begin=begin)

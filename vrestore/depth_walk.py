@@ -25,6 +25,7 @@ from vrestore.errors import PriorError
 from vrestore.executor import Executor, State
 from vrestore.flow import luma8
 from vrestore.noise import noise
+from vrestore.parallax import with_parallax
 from vrestore.plan import RefinementPlan, SnippetsPlan, Step
 from vrestore.prior import Conditioning, Prior
 from vrestore.priors import PriorSource
@@ -83,8 +84,15 @@ class Finish:
     block: int = 128
     nearer: bool = True
     """Whether the prior's answers grow towards the camera; otherwise they are negated."""
+    parallax: bool = False
+    """Whether maps are corrected by how far places move as the camera does."""
     steady: int = 0
     """Frames to either side over which maps are averaged along the motion."""
+
+    @property
+    def watched(self) -> bool:
+        """Whether the motion of the picture is looked at."""
+        return self.parallax or self.steady > 0
 
 
 @dataclass(frozen=True)
@@ -157,8 +165,8 @@ class DepthWalk:
         self._register()
         if self._plan.refinement is not None:
             self._refine(self._plan.refinement)
-        if self._finish.steady and self._plan.pictures > 1:
-            self._steady()
+        if self._plan.pictures > 1:
+            self._watch()
         whole = self._range()
         for frame in range(self._begin, self._plan.pictures):
             with self._clock.stage("finish"):
@@ -207,12 +215,16 @@ class DepthWalk:
         refining = Refining(self._prior, plan, self._told, self._noise, low, high, self._finish.nearer)
         self._replace(lambda first: refining.maps(first.get, self.executor.batch))
 
-    def _steady(self) -> None:
-        """The maps averaged along the motion, in place of those in the file."""
-        lumas, count = self._lumas, self._plan.pictures
+    def _watch(self) -> None:
+        """The maps corrected by parallax, and averaged along the motion, in place of those in the file."""
+        lumas, count, finish = self._lumas, self._plan.pictures, self._finish
         if lumas is None:
-            raise PriorError("no frame of the shot has been seen")
-        self._replace(lambda first: steadied(first.get, lumas.get, count, self._finish.steady))
+            return
+        if finish.parallax:
+            low, high = self._range().usual
+            self._replace(lambda first: with_parallax(first.get, lumas.get, count, low, high))
+        if finish.steady:
+            self._replace(lambda first: steadied(first.get, lumas.get, count, finish.steady))
 
     def _replace(self, made: Callable[[_Spool], Iterator[Map]]) -> None:
         first, self._maps = self._maps, None
@@ -256,7 +268,7 @@ class DepthWalk:
                 picture = torch.from_numpy(np.ascontiguousarray(small.transpose(2, 0, 1), np.float32))
             with self._clock.stage("encode"):
                 (conditioning,) = self._prior.conditions(iter([picture]))
-            if self._finish.steady:
+            if self._finish.watched:
                 self._lumas = self._lumas or _Spool(self._finish.size, "u1")
                 self._lumas.put(luma8(picture))
             latent = self._seen[self._next] = conditioning["degraded_latents"]

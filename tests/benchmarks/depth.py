@@ -79,14 +79,15 @@ def main(threads):
 @click.option("--clips", default=24, show_default=True)
 @click.option("--frames", default=6, show_default=True)
 @click.option("--seed", default=2000, show_default=True, help="Of worlds; training had 0 and 1000.")
-def worlds(data, clips, frames, seed):
+@click.option("--parallax/--no-parallax", default=True, show_default=True)
+def worlds(data, clips, frames, seed, parallax):
     """AbsRel and delta1 of whole clips of worlds, beside a fitted vertical gradient."""
     found, plain = [], []
     with tempfile.TemporaryDirectory() as folder:
         for pictures, near in worlds_of(data, clips, frames, seed):
             source = Path(folder) / "in.mkv"
             write_clip(source, pictures.shape[1:3], pictures)
-            maps, _ = depth_of(source, Path(folder), shots=((0, frames),))
+            maps, _ = depth_of(source, Path(folder), Depth(parallax=parallax), shots=((0, frames),))
             found.append(scores(maps, near))
             plain.append(scores(gradient(near), near))
     (absrel, delta1), (absrel_plain, delta1_plain) = np.mean(found, 0), np.mean(plain, 0)

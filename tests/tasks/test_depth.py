@@ -193,7 +193,7 @@ def test_refinement_is_that_of_its_authors(head, clips, tmp_path, tiny_depth_pri
     source, steps = clips.write(tmp_path / "in.mkv", clips.scene(13, (32, 48))), 6
     kept = {}
     for name, refine in (("plain", 0), ("refined", steps)):
-        task = head(view="gray", steady=0, refine=refine)
+        task = head(view="gray", parallax=False, steady=0, refine=refine)
         kept[name] = torch.stack([one[0] for one in task.stream(source)]).numpy()
     prior = find_prior(str(tiny_depth_prior)).load(torch.device("cpu"), torch.float32)
     with open_reader(source) as reader:

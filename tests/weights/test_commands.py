@@ -35,6 +35,16 @@ def test_a_device_that_is_not_there_ends_a_training_in_a_line(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("more", [[], ["--guided"]], ids=["no start", "guided"])
+def test_a_denoiser_is_shared_by_what_goes_on_without_a_guide(tmp_path, more):
+    (tmp_path / "pool.json").write_text(json.dumps({"diet": "restoration", "shapes": {}}))
+    start = ["--start", str(tmp_path)] if more else []
+    result = CliRunner().invoke(main, ["train", str(tmp_path), str(tmp_path / "run"), "--shared", *start, *more])
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: shared is given")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("diet", ["restoration", "interpolation"])
 def test_a_guide_goes_on_from_weights_and_not_between_two_frames(tmp_path, diet):
     (tmp_path / "pool.json").write_text(json.dumps({"diet": diet, "shapes": {}}))

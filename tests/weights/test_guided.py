@@ -11,7 +11,7 @@ from vrestore.priors import find_prior
 from vrestore.weights.recipe import judge
 from vrestore.weights.recipe.batch import Batch, clip_motion
 from vrestore.weights.recipe.export import export, load
-from vrestore.weights.recipe.train import TrainConfig, guided, restoring
+from vrestore.weights.recipe.train import TrainConfig, decoding, guided, restoring
 
 CONFIG = TrainConfig(steps=3, decay=1, warmup=1, opening=0, crop=32, one_step=0.5, batch=12, guided=True, muon=True)
 
@@ -36,6 +36,24 @@ def test_only_the_decoder_and_the_guide_learn(pool_folder, build, tmp_path):
         run.advance()
     same = {name: torch.equal(now, before[name]) for name, now in parts(run.model).items()}
     assert same == {"unet": True, "encoder": True, "body": False, "guide": False}
+
+
+def test_a_shared_denoiser_stays_and_is_not_written(pool_folder, build, tmp_path):
+    config = replace(CONFIG, guided=False, shared=True)
+    run = restoring(pool_folder, tmp_path / "run", config, "cpu", lambda: decoding(build()))
+    before = run.model.vae.body[0].conv_out.weight.detach().clone()
+    kept = {name: p.clone() for name, p in run.model.unet.state_dict().items()}
+    for _ in range(3):
+        run.advance()
+    assert not torch.equal(run.model.vae.body[0].conv_out.weight, before)
+    export(run.model, tmp_path / "restoration", "EmbeddedPrior")
+    export(run.model, tmp_path / "other", "EmbeddedPrior", shared=True)
+    assert sorted(part.name for part in (tmp_path / "other").iterdir()) == ["model_index.json", "vae"]
+    for name, weight in load(tmp_path / "other").unet.state_dict().items():
+        assert torch.allclose(weight, kept[name], atol=1e-3)  # in half precision
+    prior = find_prior(str(tmp_path / "other")).load(torch.device("cpu"), torch.float32)
+    beside = {"degraded": pan(1), "aligned": pan(1).repeat(1, 2, 1, 1)}
+    assert prior.decode(prior.encode(pan(1)), beside).shape == (1, 3, 64, 64)
 
 
 def test_a_new_guide_takes_the_place_of_the_decoders_own_blocks(build):

@@ -14,7 +14,7 @@ def test_singular_values_come_near_one_and_directions_stay(shape):
     found = orthogonal(u @ torch.diag(torch.linspace(1.0, 0.2, min(shape))) @ v)
     inside = u.T @ found @ v.T
     assert 0.6 < inside.diagonal().min() <= inside.diagonal().max() < 1.3
-    assert (inside - torch.diag(inside.diagonal())).abs().max() < 1e-4
+    assert (inside - torch.diag(inside.diagonal())).abs().max() < 0.1  # in bf16
 
 
 def test_the_size_of_a_step_is_that_of_the_rate_whatever_the_gradient():

@@ -91,7 +91,10 @@ class PriorSource:
         if self._public:
             files: list[Path] = self.adapter.weights_of(self.folder, self.options)
             return files
-        return sorted(self.folder.rglob("*.safetensors"))
+        from vrestore.priors.folder import shared_folders  # which brings diffusers
+
+        folders = (self.folder, *shared_folders(self.folder).values())
+        return sorted(path for folder in folders for path in folder.rglob("*.safetensors"))
 
     def load(self, device: torch.device, dtype: torch.dtype) -> Prior:
         """Read the weights. PriorError if they are missing or do not fit."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from vrestore.errors import PriorError
 from vrestore.prior import Conditioning, PriorFacts
 from vrestore.priors.embedded_nets import LATENT_FACTOR, BridgeVideoDenoiser, GuidedAutoencoder, brought
-from vrestore.priors.folder import Network, load_network
+from vrestore.priors.folder import Network, load_network, part_folder
 from vrestore.priors.motion import flow_picture, motions
 from vrestore.priors.recurrent import GROUP, MARGIN, RecurrentGuide, in_groups
 from vrestore.sampling import Ladder, bridge_ladder
@@ -67,7 +67,7 @@ class EmbeddedPrior:
             PriorError: they are not there or do not fit.
         """
         vae = load_network(GuidedAutoencoder, folder / "vae", torch.float32)
-        unet = load_network(BridgeVideoDenoiser, folder / "unet", torch.float32)
+        unet = load_network(BridgeVideoDenoiser, part_folder(folder, "unet"), torch.float32)
         guide = None
         if (folder / "guide").is_dir():
             guide = load_network(RecurrentGuide, folder / "guide", torch.float32)

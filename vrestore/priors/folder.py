@@ -37,18 +37,23 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def part_folder(folder: Path, part: str) -> Path:
-    """Where a part of a prior lies: in its folder, or where several priors share it.
+    """Where a part of a prior lies: in its folder, or where several priors share it."""
+    return shared_folders(folder).get(part, folder / part)
+
+
+def shared_folders(folder: Path) -> dict[str, Path]:
+    """Folders of the parts that lie elsewhere, because several priors share them.
 
     A ``model_index.json`` may say ``"_shared": {"vae": "../autoencoder"}``, relative to its folder.
     """
     index = folder / "model_index.json"
     shared = read_json(index).get("_shared", {}) if index.is_file() else {}
-    named = shared.get(part) if isinstance(shared, dict) else None
-    if named is None:
-        return folder / part
-    if not isinstance(named, str):
-        raise PriorError(f"{index} gives {named!r} as the shared folder of {part}; it must be a relative path")
-    return (folder / named).resolve()
+    found = dict[str, Path]()
+    for part, named in shared.items() if isinstance(shared, dict) else ():
+        if not isinstance(named, str):
+            raise PriorError(f"{index} gives {named!r} as the shared folder of {part}; it must be a relative path")
+        found[part] = (folder / named).resolve()
+    return found
 
 
 def licence_of(folder: Path, usual: str) -> str:

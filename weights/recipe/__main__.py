@@ -49,7 +49,7 @@ from vrestore.weights.recipe.options import FOLDER, THERE, Commands, device, job
 from vrestore.weights.recipe.pack import pack
 from vrestore.weights.recipe.pointing import POINTED, Pointing, build_things
 from vrestore.weights.recipe.pool import PoolConfig, build_pool, pool_diet
-from vrestore.weights.recipe.train import Restorer, TrainConfig, guided, restoring
+from vrestore.weights.recipe.train import Restorer, TrainConfig, decoding, guided, restoring
 from vrestore.weights.recipe.words import write_tokenizer
 
 log = logging.getLogger("vrestore.recipe")
@@ -102,17 +102,20 @@ def train_command(
     config = replace(config, clean_at_end=min(config.clean, config.clean_at_end))
     if config.guided and (start is None or diet.family == "InterpolationPrior"):
         raise ConfigError("guided is given, which goes on from --start with clips of neighbouring frames; leave it out")
+    if config.shared and (start is None or config.guided):
+        raise ConfigError("shared is given, which goes on from --start and has no guide; give --start, not --guided")
     if start is None:
         started = restoring(pool, run, config, training_device(device))
     else:
         config = replace(config, opening=0)
-        begun, change = load(start).train(), guided if config.guided else Restorer.train
+        begun = load(start).train()
+        change = guided if config.guided else decoding if config.shared else Restorer.train
         if diet.family == "InterpolationPrior":  # it looks at two frames, and has nothing to tell a guide
             begun.guide = None
         started = restoring(pool, run, config, training_device(device), lambda: change(begun))
     log.info("from step %d", started.step)
     model = fit(started, log.info, lambda m: judging.judge(m, tests))
-    export(model, run / "weights", diet.family)
+    export(model, run / "weights", diet.family, config.shared)
 
 
 @main.command("judge")

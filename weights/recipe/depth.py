@@ -75,7 +75,7 @@ class QuickNorm(nn.GroupNorm):
 class DepthNetwork(nn.Module):
     """UNet and text encoder as one module, for one optimiser and one average."""
 
-    def __init__(self, sides: tuple[int, ...] = (32, 64, 128)) -> None:
+    def __init__(self, sides: tuple[int, ...] = (48, 64, 128)) -> None:
         super().__init__()
         self.text = text_encoder()
         plain = len(sides) - 1

@@ -21,15 +21,18 @@ PLAIN = re.compile(r"embedding|^(\w+\.)?conv_(in|out)\.")
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """About U V^T of a matrix U S V^T, by Newton and Schulz's iteration; no singular value is far from 1."""
+    """About U V^T of a matrix U S V^T, by Newton and Schulz's iteration; no singular value is far from 1.
+
+    In bf16, which is enough for that (Jordan et al.) and on processors with bf16 products several times as fast.
+    """
     a, b, c = QUINTIC
     tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
+    x = (matrix.T if tall else matrix).to(torch.bfloat16)
     x = x / (x.norm() + 1e-7)
     for _ in range(NEWTON_SCHULZ):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
-    found: Tensor = x.T if tall else x
+    found: Tensor = (x.T if tall else x).to(matrix.dtype)
     return found
 
 

@@ -42,6 +42,9 @@ class TrainConfig(FitConfig):
     guided: Annotated[bool, "Go on with the decoder alone, and with what tells it of all frames of long windows."] = (
         False
     )
+    shared: Annotated[
+        bool, "Go on with the decoder alone; the denoiser stays that of restoration, and is not exported."
+    ] = False
     one_step: float = 0.7
     """Share of batches at the degraded end of the bridge."""
     restored_weight: float = 1.0
@@ -78,6 +81,11 @@ def guided(model: Restorer) -> Restorer:
         model.vae = GuidedAutoencoder(**{**sizes, "guide_blocks": 0})
         model.vae.load_state_dict({name: w for name, w in old.state_dict().items() if not name.startswith("guide.2.")})
         model.guide = RecurrentGuide(channels=int(old.config.width))
+    return decoding(model)
+
+
+def decoding(model: Restorer) -> Restorer:
+    """The model, of which encoder and denoiser stay as they are."""
     for network in (model.unet, model.vae.encoder):
         network.requires_grad_(False)
     return model

@@ -1,0 +1,187 @@
+"""Nearness from parallax: where the camera moves, what is near moves more, and that corrects maps of a prior.
+
+Between two frames of a scene at rest the flow at a place is ``near * A t + B w`` (Longuet-Higgins and Prazdny, "The
+interpretation of a moving retinal image", 1980): the camera's translation t counts by inverse depth, its rotation w
+does not. With the prior's map for a first guess of inverse depth both follow by least squares; with both, the flow
+tells inverse depth at every place, as surely as the translation there is large; and the better map tells the motion
+better. What the flow says enters as a correction of the map, weighted by how sure it is and spread along the picture
+(guided filter, He et al., 2013). Without parallax, or where things move by themselves, the map stays as it was.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from jaxtyping import Float
+
+from vrestore.flow import FlowArray, Luma, dense
+from vrestore.registration import Map
+
+DISTANCES = (1, 3, 8)
+"""Frames to either side with which one is compared."""
+ROUNDS = 4
+"""Of motion from maps and maps from motion."""
+FIRST, AGAIN = 12, 4
+"""Reweightings of a motion when it is new, and when it was known in the round before."""
+NOISE, GROWS = 0.3, 0.03
+"""Error of a flow vector in pixels, at least, and as a part of its length."""
+RETURNS = 0.7
+"""Distance in pixels from which on a flow that is followed there and back is trusted half."""
+DOUBT = 0.2
+"""Error of a prior's map, as a part of its range: what the flow has to be surer than."""
+FARTHEST = 0.05
+"""Guess of the inverse depth of the farthest place, as a part of the range: a prior leaves it open."""
+LEAST, MOST = 0.003, 3.0
+"""Inverse depth that is taken for possible, in ranges."""
+FOCAL = 0.9
+"""Focal length in picture widths that is taken where none is known: 58 degrees across."""
+GRID = 58
+"""Places across the picture on which motion is found."""
+SPREAD, AROUND = 24, 12
+"""Parts of the picture's width that the guided filter reaches to each side, and in whose mean sureness a correction
+counts."""
+SURE, EDGE = 0.02, 1e-3
+"""Sureness with which a correction counts half; contrast (a variance) from which on the filter keeps an edge."""
+
+Basis = Float[np.ndarray, "rows columns 2 3"]
+Motion = Float[np.ndarray, " 6"]
+"""Translation (3), in the unit of one over the map, and rotation (3) in radians; flow is in picture widths."""
+
+
+@lru_cache(maxsize=2)
+def bases(rows: int, columns: int) -> tuple[Basis, Basis]:
+    """What a unit of translation (times inverse depth) and of rotation moves every pixel by, in picture widths."""
+    x = np.broadcast_to((np.arange(columns, dtype=np.float32) + 0.5 - columns / 2) / columns, (rows, columns))
+    y = np.broadcast_to(((np.arange(rows, dtype=np.float32) + 0.5 - rows / 2) / columns)[:, None], (rows, columns))
+    none, focal = np.zeros_like(x), np.full_like(x, FOCAL)
+    translation = [[focal, none, -x], [none, focal, -y]]
+    rotation = [[-x * y / FOCAL, FOCAL + x * x / FOCAL, -y], [-FOCAL - y * y / FOCAL, x * y / FOCAL, x]]
+    to_last = [np.moveaxis(np.array(one, np.float32), (0, 1), (2, 3)) for one in (translation, rotation)]
+    return to_last[0], to_last[1]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Flow from a frame to another in picture widths, how far each vector is trusted, and its error."""
+
+    flow: FlowArray
+    trust: Map
+    error: Map
+
+    @classmethod
+    def between(cls, first: Luma, second: Luma) -> tuple["Seen", "Seen"]:
+        """From the first to the second, and back."""
+        there, back = dense(first, second), dense(second, first)
+        return cls._of(there, back), cls._of(back, there)
+
+    @classmethod
+    def _of(cls, flow: FlowArray, back: FlowArray) -> "Seen":
+        rows, columns = flow.shape[:2]
+        y, x = np.mgrid[0:rows, 0:columns].astype(np.float32)
+        x, y = x + flow[..., 0], y + flow[..., 1]
+        returned = flow + cv2.remap(back, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        inside = (x >= 0) & (x <= columns - 1) & (y >= 0) & (y <= rows - 1)
+        trust = inside / (1 + (returned**2).sum(-1) / RETURNS**2)
+        error = np.maximum(NOISE, GROWS * np.linalg.norm(flow, axis=-1))
+        return cls(flow / columns, trust.astype(np.float32), (error / columns).astype(np.float32))
+
+
+def camera_motion(near: Map, doubt: Map, seen: Seen, known: Motion | None = None) -> Motion:
+    """The motion that explains a flow best, given inverse depth and its error, robustly.
+
+    What the flow says along a place's translation counts less where inverse depth is in doubt; what it says across
+    does not depend on inverse depth. ``known``: where to start from.
+    """
+    step = max(1, near.shape[1] // GRID)
+    grid = np.s_[step // 2 :: step, step // 2 :: step]
+    translation, rotation = (basis[grid].reshape(-1, 2, 3).astype(np.float64) for basis in bases(*near.shape))
+    sides = np.concatenate([near[grid].reshape(-1, 1, 1) * translation, rotation], -1)
+    flow, trust = seen.flow[grid].reshape(-1, 2).astype(np.float64), seen.trust[grid].ravel().astype(np.float64)
+    noise, vague = float(np.median(seen.error)) ** 2, doubt[grid].ravel().astype(np.float64) ** 2
+    rows, wanted = sides.reshape(-1, 6), flow.ravel()
+    weight, found = np.repeat(trust, 2), known
+    for _ in range(FIRST if known is None else AGAIN):
+        if found is not None:
+            along = translation @ found[:3]
+            size = (along**2).sum(-1) + 1e-18
+            turn = np.stack([along, along[:, ::-1] * [-1, 1]], 1) / np.sqrt(size)[:, None, None]
+            rows, wanted = (turn @ sides).reshape(-1, 6), (turn @ flow[..., None]).ravel()
+            sure = noise / np.stack([noise + vague * size, np.full(len(size), noise)], 1)
+            away = (sure * (wanted - rows @ found).reshape(-1, 2) ** 2).sum(-1) / noise
+            weight = (trust[:, None] * sure / (1 + away / 4)[:, None]).ravel()
+        system = (rows * weight[:, None]).T
+        found = np.linalg.solve(system @ rows + 1e-9 * np.eye(6), system @ wanted)
+    return np.zeros(6) if found is None else found
+
+
+def triangulated(motion: Motion, seen: Seen) -> tuple[Map, Map]:
+    """Inverse depth by which a motion explains a flow, and one over its variance; none of it across the motion."""
+    translation, rotation = bases(*seen.trust.shape)
+    along = (translation @ motion[:3]).astype(np.float32)
+    left = seen.flow - (rotation @ motion[3:]).astype(np.float32)
+    size = (along**2).sum(-1) + 1e-12
+    across = (left[..., 0] * along[..., 1] - left[..., 1] * along[..., 0]) ** 2 / size
+    precision = seen.trust * size / seen.error**2 / (1 + across / (4 * seen.error**2))
+    return np.clip((left * along).sum(-1) / size, -LEAST * 100, MOST), precision
+
+
+def corrected(near: Map, luma: Luma, others: list[Seen]) -> Map:
+    """A map, its range from 0 to 1, corrected by flows to other frames."""
+    first = np.clip(near + FARTHEST, LEAST * 3, None)
+    doubt = DOUBT * float(np.subtract(*np.percentile(first, [95, 5]))) + 1e-6
+    guide, found, vague = luma.astype(np.float32) / 255, first, np.full_like(first, doubt)
+    motions: list[Motion | None] = [None] * len(others)
+    side = near.shape[1] // AROUND + 1
+    for _ in range(ROUNDS):
+        total, weight = np.zeros_like(first), np.full_like(first, 1e-9)
+        for place, seen in enumerate(others):
+            motions[place] = motion = camera_motion(found, vague, seen, motions[place])
+            says, precision = triangulated(motion, seen)
+            total, weight = total + precision * says, weight + precision
+        sure = weight / (weight + doubt**-2)
+        around = cv2.boxFilter(sure, -1, (side, side))
+        moved = spread(total / weight - first, sure**2, guide) * around / (around + SURE)
+        found = np.clip(first + moved, LEAST, None)
+        vague = doubt * np.sqrt(1 - around + 0.09)
+    return found - FARTHEST
+
+
+def spread(values: Map, weight: Map, guide: Map) -> Map:
+    """Values by a linear function of the guide around each place, fitted where they have weight."""
+
+    side = 2 * (guide.shape[1] // SPREAD) + 1
+
+    def mean(of: Map) -> Map:
+        found: Map = cv2.boxFilter(of, -1, (side, side), borderType=cv2.BORDER_REFLECT)
+        return found
+
+    weight = weight + np.float32(1e-6)
+    whole = mean(weight)
+    bright, level = mean(weight * guide) / whole, mean(weight * values) / whole
+    slope = (mean(weight * guide * values) / whole - bright * level) / (
+        mean(weight * guide**2) / whole - bright**2 + EDGE
+    )
+    around = mean(whole)
+    found: Map = (mean(slope * whole) * guide + mean((level - slope * bright) * whole)) / around
+    return found
+
+
+def with_parallax(
+    maps: Callable[[int], Map], lumas: Callable[[int], Luma], frames: int, low: float, high: float
+) -> Iterator[Map]:
+    """The maps of all frames in order, corrected; holds the flows of as many frames as `DISTANCES` reach.
+
+    ``low`` and ``high``: the shot's usual range. ``maps`` and ``lumas`` (of the same size) are asked by frame.
+    """
+    whole = max(high - low, 1e-6)
+    back: dict[int, list[Seen]] = {}
+    for frame in range(frames):
+        here, others = lumas(frame), back.pop(frame, [])
+        for later in (frame + distance for distance in DISTANCES if frame + distance < frames):
+            there, returning = Seen.between(here, lumas(later))
+            others.append(there)
+            back.setdefault(later, []).append(returning)
+        found = maps(frame)
+        yield corrected((found - low) / whole, here, others) * whole + low if others else found
