@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vrestore.parallax import DISTANCES, FARTHEST, Seen, bases, camera_motion, corrected, triangulated, with_parallax
+from vrestore.parallax import (
+    DISTANCES,
+    FARTHEST,
+    Seen,
+    bases,
+    camera_motion,
+    corrected,
+    moves,
+    triangulated,
+    with_parallax,
+)
 
 ROWS, COLUMNS = 60, 90
 SMALL = st.floats(-0.02, 0.02)
@@ -54,14 +64,14 @@ def test_motion_and_nearness_come_back_from_exact_flow(motion, seed):
     assert np.abs(says - near)[sure].max(initial=0) < 1e-2
 
 
-@pytest.mark.parametrize("motion", [(0.05, 0, 0, 0, 0, 0), (0.03, 0.02, 0.05, 0.01, -0.02, 0.01), (0, 0, 0.1, 0, 0, 0)])
+@pytest.mark.parametrize("motion", [(0.1, 0, 0, 0, 0, 0), (0.06, 0.04, 0.1, 0.02, -0.04, 0.02), (0, 0, 0.3, 0, 0, 0)])
 def test_a_wrong_map_is_mended_where_the_camera_moves(motion):
     true = scene(0) + np.float32(0.05)
     wrong = np.clip(true + 0.3 * (smooth(7) - 0.5), 0, None)
     seen = exact(true, np.array(motion))
     found = corrected(wrong, np.full(true.shape, 128, np.uint8), [seen])
     assert fitted(wrong, true) > 0.03
-    assert fitted(found, true) < 0.4 * fitted(wrong, true)
+    assert fitted(found, true) < 0.5 * fitted(wrong, true)
 
 
 @pytest.mark.parametrize("motion", [(0, 0, 0, 0, 0, 0), (0, 0, 0, 0.02, 0.03, -0.01)], ids=["none", "turning"])
@@ -69,6 +79,15 @@ def test_without_parallax_maps_stay(motion):
     near = scene(1)
     found = corrected(near, np.full(near.shape, 128, np.uint8), [exact(near, np.array(motion))])
     assert np.abs(found - near).max() < 2e-3 + FARTHEST * 0.05
+
+
+def test_what_moves_before_a_camera_at_rest_is_neither_near_nor_far():
+    near = scene(1)
+    seen = exact(near, np.zeros(6))
+    seen.flow[20:40, 30:60] = 0.05
+    assert moves(near, np.full_like(near, 0.1), seen) < 0.05
+    found = corrected(near, np.full(near.shape, 128, np.uint8), [seen])
+    assert np.abs(found - near).max() < 0.05
 
 
 def test_what_cannot_be_followed_has_no_say():
@@ -81,22 +100,26 @@ def test_what_cannot_be_followed_has_no_say():
 
 
 def filmed(frames, shift):
-    """Frames of a textured plane far away and one near that goes ``shift`` pixels a frame, and what is near."""
+    """Frames of three textured layers that go ``shift`` pixels a frame, twice and four times as many, and how near."""
     random = np.random.default_rng(3)
-    back, front = (cv2.GaussianBlur(random.integers(0, 256, (96, 260)).astype(np.uint8), (0, 0), 1.2) for _ in range(2))
+    layers = [
+        cv2.GaussianBlur(random.integers(0, 256, (96, 260)).astype(np.uint8), (0, 0), 1.2).astype(float) for _ in "123"
+    ]
+    places = [np.s_[:, :], np.s_[40:, :], np.s_[30:, 40:100]]
     lumas, near = [], []
     for frame in range(frames):
-        picture, map_ = back[:, 60 : 60 + 144].copy(), np.full((96, 144), 0.1, np.float32)
-        left = 30 + shift * frame
-        picture[30:, left : left + 70] = front[30:, :70]
-        map_[30:, left : left + 70] = 1
-        lumas.append(picture)
+        picture, map_ = np.zeros((96, 144)), np.zeros((96, 144), np.float32)
+        for number, (layer, place) in enumerate(zip(layers, places, strict=True)):
+            begin = 90 - shift * 2**number * frame
+            moved = layer[:, begin : begin + 144]
+            picture[place], map_[place] = moved[place], 2**number / 4
+        lumas.append(np.clip(3 * (picture - 127) + 127, 0, 255).astype(np.uint8))
         near.append(map_)
     return np.stack(lumas), np.stack(near)
 
 
 def test_pictures_tell_what_is_near():
-    lumas, true = filmed(6, 2)
+    lumas, true = filmed(6, 1)
     flat = (
         0.3 * true + 0.7 * np.linspace(0, 1, 96, dtype=np.float32)[None, :, None]
     )  # a prior that sees the ground only
@@ -108,7 +131,7 @@ def test_pictures_tell_what_is_near():
 
 @pytest.mark.parametrize("frames", [1, 2, 4])
 def test_short_shots(frames):
-    lumas, true = filmed(frames, 2)
+    lumas, true = filmed(frames, 1)
     found = np.stack(list(with_parallax(lambda i: true[i], lambda i: lumas[i], frames, 0.0, 1.0)))
     assert np.isfinite(found).all()
     if frames == 1:
@@ -116,14 +139,14 @@ def test_short_shots(frames):
 
 
 def test_scale_and_shift_of_maps_make_no_difference():
-    lumas, true = filmed(4, 2)
+    lumas, true = filmed(4, 1)
     plain = np.stack(list(with_parallax(lambda i: true[i], lambda i: lumas[i], 4, 0.0, 1.0)))
     other = np.stack(list(with_parallax(lambda i: 0.3 * true[i] - 2, lambda i: lumas[i], 4, -2.0, -1.7)))
     assert np.allclose((other + 2) / 0.3, plain, atol=1e-3)
 
 
 def test_a_flat_map_stays():
-    lumas, _ = filmed(3, 2)
+    lumas, _ = filmed(3, 1)
     flat = np.full((96, 144), 0.4, np.float32)
     found = list(with_parallax(lambda i: flat, lambda i: lumas[i], 3, 0.4, 0.4))
     assert np.abs(np.stack(found) - 0.4).max() < 1e-4

@@ -5,7 +5,8 @@ interpretation of a moving retinal image", 1980): the camera's translation t cou
 does not. With the prior's map for a first guess of inverse depth both follow by least squares; with both, the flow
 tells inverse depth at every place, as surely as the translation there is large; and the better map tells the motion
 better. What the flow says enters as a correction of the map, weighted by how sure it is and spread along the picture
-(guided filter, He et al., 2013). Without parallax, or where things move by themselves, the map stays as it was.
+(guided filter, He et al., 2013). Without parallax the map stays as it was: a camera that stands or only turns tells
+nothing, and what moves by itself would be taken for near or far.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,7 +30,10 @@ NOISE, GROWS = 0.3, 0.03
 """Error of a flow vector in pixels, at least, and as a part of its length."""
 RETURNS = 0.7
 """Distance in pixels from which on a flow that is followed there and back is trusted half."""
-DOUBT = 0.2
+PATCH, TEXTURE = 9, 50.0
+"""Side of the square that has to look like something for its flow to be trusted; least eigenvalue of its structure
+tensor, as OpenCV scales it, from which on it is by half."""
+DOUBT = 0.1
 """Error of a prior's map, as a part of its range: what the flow has to be surer than."""
 FARTHEST = 0.05
 """Guess of the inverse depth of the farthest place, as a part of the range: a prior leaves it open."""
@@ -42,7 +46,12 @@ GRID = 58
 SPREAD, AROUND = 24, 12
 """Parts of the picture's width that the guided filter reaches to each side, and in whose mean sureness a correction
 counts."""
-SURE, EDGE = 0.02, 1e-3
+ODD = 4.0
+"""Squared distance, in deviations, from which on what is seen is taken for something that moves by itself."""
+AT_REST, SOFT = 0.5, 0.05
+"""Share of the picture, explained by a camera that only turns, at which its translation is believed by half; and how
+soft that is."""
+SURE, EDGE = 0.3, 1e-3
 """Sureness with which a correction counts half; contrast (a variance) from which on the filter keeps an edge."""
 
 Basis = Float[np.ndarray, "rows columns 2 3"]
@@ -74,18 +83,67 @@ class Seen:
     def between(cls, first: Luma, second: Luma) -> tuple["Seen", "Seen"]:
         """From the first to the second, and back."""
         there, back = dense(first, second), dense(second, first)
-        return cls._of(there, back), cls._of(back, there)
+        return cls._of(there, back, first), cls._of(back, there, second)
 
     @classmethod
-    def _of(cls, flow: FlowArray, back: FlowArray) -> "Seen":
+    def _of(cls, flow: FlowArray, back: FlowArray, luma: Luma) -> "Seen":
         rows, columns = flow.shape[:2]
         y, x = np.mgrid[0:rows, 0:columns].astype(np.float32)
         x, y = x + flow[..., 0], y + flow[..., 1]
         returned = flow + cv2.remap(back, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         inside = (x >= 0) & (x <= columns - 1) & (y >= 0) & (y <= rows - 1)
         trust = inside / (1 + (returned**2).sum(-1) / RETURNS**2)
+        texture = cv2.cornerMinEigenVal(luma.astype(np.float32), PATCH)
+        trust = trust * texture / (texture + TEXTURE)
         error = np.maximum(NOISE, GROWS * np.linalg.norm(flow, axis=-1))
         return cls(flow / columns, trust.astype(np.float32), (error / columns).astype(np.float32))
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """What is known at some places of a frame: (n, ...)."""
+
+    translation: np.ndarray
+    rotation: np.ndarray
+    near: np.ndarray
+    vague: np.ndarray
+    """Variance of inverse depth."""
+    flow: np.ndarray
+    trust: np.ndarray
+    noise: float
+    """Variance of flow."""
+
+    @classmethod
+    def of(cls, near: Map, doubt: Map, seen: Seen) -> "_Grid":
+        step = max(1, near.shape[1] // GRID)
+        grid = np.s_[step // 2 :: step, step // 2 :: step]
+        translation, rotation = (basis[grid].reshape(-1, 2, 3).astype(np.float64) for basis in bases(*near.shape))
+        flow, trust = seen.flow[grid].reshape(-1, 2).astype(np.float64), seen.trust[grid].ravel().astype(np.float64)
+        depth, vague = near[grid].ravel().astype(np.float64), doubt[grid].ravel().astype(np.float64) ** 2
+        return cls(translation, rotation, depth, vague, flow, trust, float(np.median(seen.error)) ** 2)
+
+    def judged(self, motion: Motion) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Equations along and across the translation (n, 2, 6), what they are to give (n, 2), how sure they are as a
+        part of flow's sureness (n, 2), and the squared distance from what is seen, in its deviations (n,)."""
+        along = self.translation @ motion[:3]
+        size = (along**2).sum(-1)
+        way = np.where(size[:, None] > 0, along / np.sqrt(size + 1e-30)[:, None], [1.0, 0.0])
+        turn = np.stack([way, way[:, ::-1] * [-1, 1]], 1)
+        rows = turn @ np.concatenate([self.near[:, None, None] * self.translation, self.rotation], -1)
+        wanted = (turn @ self.flow[..., None])[..., 0]
+        sure = self.noise / np.stack([self.noise + self.vague * size, np.full(len(size), self.noise)], 1)
+        return rows, wanted, sure, (sure * (wanted - rows @ motion) ** 2).sum(-1) / self.noise
+
+    def fitted(self, motion: Motion, times: int, free: slice) -> Motion:
+        """The motion after so many reweightings; what is not ``free`` stays."""
+        for _ in range(times):
+            rows, wanted, sure, away = self.judged(motion)
+            weight = (self.trust[:, None] * sure / (1 + away / ODD)[:, None]).ravel()
+            sides, right = rows.reshape(-1, 6)[:, free], wanted.ravel()
+            system = (sides * weight[:, None]).T
+            motion = np.zeros(6)
+            motion[free] = np.linalg.solve(system @ sides + 1e-9 * np.eye(sides.shape[1]), system @ right)
+        return motion
 
 
 def camera_motion(near: Map, doubt: Map, seen: Seen, known: Motion | None = None) -> Motion:
@@ -94,26 +152,21 @@ def camera_motion(near: Map, doubt: Map, seen: Seen, known: Motion | None = None
     What the flow says along a place's translation counts less where inverse depth is in doubt; what it says across
     does not depend on inverse depth. ``known``: where to start from.
     """
-    step = max(1, near.shape[1] // GRID)
-    grid = np.s_[step // 2 :: step, step // 2 :: step]
-    translation, rotation = (basis[grid].reshape(-1, 2, 3).astype(np.float64) for basis in bases(*near.shape))
-    sides = np.concatenate([near[grid].reshape(-1, 1, 1) * translation, rotation], -1)
-    flow, trust = seen.flow[grid].reshape(-1, 2).astype(np.float64), seen.trust[grid].ravel().astype(np.float64)
-    noise, vague = float(np.median(seen.error)) ** 2, doubt[grid].ravel().astype(np.float64) ** 2
-    rows, wanted = sides.reshape(-1, 6), flow.ravel()
-    weight, found = np.repeat(trust, 2), known
-    for _ in range(FIRST if known is None else AGAIN):
-        if found is not None:
-            along = translation @ found[:3]
-            size = (along**2).sum(-1) + 1e-18
-            turn = np.stack([along, along[:, ::-1] * [-1, 1]], 1) / np.sqrt(size)[:, None, None]
-            rows, wanted = (turn @ sides).reshape(-1, 6), (turn @ flow[..., None]).ravel()
-            sure = noise / np.stack([noise + vague * size, np.full(len(size), noise)], 1)
-            away = (sure * (wanted - rows @ found).reshape(-1, 2) ** 2).sum(-1) / noise
-            weight = (trust[:, None] * sure / (1 + away / 4)[:, None]).ravel()
-        system = (rows * weight[:, None]).T
-        found = np.linalg.solve(system @ rows + 1e-9 * np.eye(6), system @ wanted)
-    return np.zeros(6) if found is None else found
+    grid = _Grid.of(near, doubt, seen)
+    if known is not None:
+        return grid.fitted(known, AGAIN, slice(6))
+    return grid.fitted(np.zeros(6), FIRST, slice(6))
+
+
+def moves(near: Map, doubt: Map, seen: Seen) -> float:
+    """How likely the camera moved, and did not stand or turn while things moved before it: 0 to 1.
+
+    If turning alone explains most of the picture, the rest may as well move by itself.
+    """
+    grid = _Grid.of(near, doubt, seen)
+    *_, away = grid.judged(grid.fitted(np.zeros(6), FIRST, slice(3, 6)))
+    share = float((grid.trust * (away < ODD)).sum() / (grid.trust.sum() + 1e-9))
+    return float(1 / (1 + np.exp((share - AT_REST) / SOFT)))
 
 
 def triangulated(motion: Motion, seen: Seen) -> tuple[Map, Map]:
@@ -132,13 +185,16 @@ def corrected(near: Map, luma: Luma, others: list[Seen]) -> Map:
     first = np.clip(near + FARTHEST, LEAST * 3, None)
     doubt = DOUBT * float(np.subtract(*np.percentile(first, [95, 5]))) + 1e-6
     guide, found, vague = luma.astype(np.float32) / 255, first, np.full_like(first, doubt)
-    motions: list[Motion | None] = [None] * len(others)
+    motions = [camera_motion(first, vague, seen) for seen in others]
+    likely = [moves(first, vague, seen) for seen in others]
     side = near.shape[1] // AROUND + 1
-    for _ in range(ROUNDS):
+    for number in range(ROUNDS):
         total, weight = np.zeros_like(first), np.full_like(first, 1e-9)
         for place, seen in enumerate(others):
-            motions[place] = motion = camera_motion(found, vague, seen, motions[place])
-            says, precision = triangulated(motion, seen)
+            if number:
+                motions[place] = camera_motion(found, vague, seen, motions[place])
+            says, precision = triangulated(motions[place], seen)
+            precision = np.float32(likely[place]) * precision
             total, weight = total + precision * says, weight + precision
         sure = weight / (weight + doubt**-2)
         around = cv2.boxFilter(sure, -1, (side, side))

@@ -147,11 +147,11 @@ def consistency(data, frames, clips):
         for number, (pictures, near) in enumerate(worlds_of(data, clips, frames, 3000)):
             source, whole = folder / "in.mkv", ((0, frames),)
             write_clip(source, pictures.shape[1:3], pictures)
-            clean, _ = depth_of(source, folder, shots=whole)
+            clean, _ = depth_of(source, folder, Depth(parallax=False), shots=whole)
             with Wandering(3):
-                aligned, _ = depth_of(source, folder, shots=whole)
+                aligned, _ = depth_of(source, folder, Depth(parallax=False), shots=whole)
             with Wandering(3):
-                loose, _ = depth_of(source, folder, Depth(align=False), shots=whole)
+                loose, _ = depth_of(source, folder, Depth(parallax=False, align=False), shots=whole)
             values = {"clean": clean, "aligned": aligned, "not aligned": loose}
             for name, maps in (values | variants(source, folder, whole)).items():
                 say(clip=number, what=name, absrel=scores(maps, near)[0], **temporal(maps, pictures, near))
@@ -161,12 +161,12 @@ def variants(source, folder, shots):
     """Maps of one clip by ways to make them; the default is what users get, and so is, without this head, the last."""
     ways = {
         "default": Depth(),
-        "registered only": Depth(steady=0),
-        "neither": Depth(steady=0, align=False),
-        "frame by frame": Depth(steady=0, align=False, snippet=1),
+        "registered only": Depth(parallax=False, steady=0),
+        "neither": Depth(parallax=False, steady=0, align=False),
+        "frame by frame": Depth(parallax=False, steady=0, align=False, snippet=1),
+        "frame by frame, steadied": Depth(parallax=False, align=False, snippet=1),
     }
     found = {name: depth_of(source, folder, task, shots=shots)[0] for name, task in ways.items()}
-    found["frame by frame, steadied"] = depth_of(source, folder, Depth(align=False, snippet=1), shots=shots)[0]
     with Scattered():
         own = depth_of(source, folder, ways["frame by frame"], shots=shots)[0]
     found["frame by frame, noise of its own"] = own
