@@ -36,8 +36,8 @@ def scene(seed):
 
 def flow_of(near, motion):
     translation, rotation = bases(*near.shape)
-    moved = near[..., None] * (translation @ motion[:3]) + rotation @ motion[3:]
-    return moved.astype(np.float32)
+    moved = near * np.tensordot(motion[:3], translation, (0, 1)) + np.tensordot(motion[3:], rotation, (0, 1))
+    return np.moveaxis(moved, 0, -1).astype(np.float32)
 
 
 def exact(near, motion):

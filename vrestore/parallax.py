@@ -54,7 +54,7 @@ soft that is."""
 SURE, EDGE = 0.3, 1e-3
 """Sureness with which a correction counts half; contrast (a variance) from which on the filter keeps an edge."""
 
-Basis = Float[np.ndarray, "rows columns 2 3"]
+Basis = Float[np.ndarray, "2 3 rows columns"]
 Motion = Float[np.ndarray, " 6"]
 """Translation (3), in the unit of one over the map, and rotation (3) in radians; flow is in picture widths."""
 
@@ -67,8 +67,7 @@ def bases(rows: int, columns: int) -> tuple[Basis, Basis]:
     none, focal = np.zeros_like(x), np.full_like(x, FOCAL)
     translation = [[focal, none, -x], [none, focal, -y]]
     rotation = [[-x * y / FOCAL, FOCAL + x * x / FOCAL, -y], [-FOCAL - y * y / FOCAL, x * y / FOCAL, x]]
-    to_last = [np.moveaxis(np.array(one, np.float32), (0, 1), (2, 3)) for one in (translation, rotation)]
-    return to_last[0], to_last[1]
+    return np.array(translation, np.float32), np.array(rotation, np.float32)
 
 
 @dataclass(frozen=True)
@@ -101,14 +100,16 @@ class Seen:
 
 @dataclass(frozen=True)
 class _Grid:
-    """What is known at some places of a frame: (n, ...)."""
+    """What is known at n places of a frame."""
 
     translation: np.ndarray
-    rotation: np.ndarray
-    near: np.ndarray
+    """(2, 3, n)."""
+    sides: np.ndarray
+    """What a motion moves each place by: (2, 6, n)."""
     vague: np.ndarray
     """Variance of inverse depth."""
     flow: np.ndarray
+    """(2, n)."""
     trust: np.ndarray
     noise: float
     """Variance of flow."""
@@ -116,33 +117,35 @@ class _Grid:
     @classmethod
     def of(cls, near: Map, doubt: Map, seen: Seen) -> "_Grid":
         step = max(1, near.shape[1] // GRID)
-        grid = np.s_[step // 2 :: step, step // 2 :: step]
-        translation, rotation = (basis[grid].reshape(-1, 2, 3).astype(np.float64) for basis in bases(*near.shape))
-        flow, trust = seen.flow[grid].reshape(-1, 2).astype(np.float64), seen.trust[grid].ravel().astype(np.float64)
-        depth, vague = near[grid].ravel().astype(np.float64), doubt[grid].ravel().astype(np.float64) ** 2
-        return cls(translation, rotation, depth, vague, flow, trust, float(np.median(seen.error)) ** 2)
+        grid = np.s_[..., step // 2 :: step, step // 2 :: step]
+        translation, rotation = (basis[grid].reshape(2, 3, -1).astype(np.float64) for basis in bases(*near.shape))
+        depth, vague, trust = (of[grid].ravel().astype(np.float64) for of in (near, doubt, seen.trust))
+        flow = np.moveaxis(seen.flow, -1, 0)[grid].reshape(2, -1).astype(np.float64)
+        sides = np.concatenate([depth * translation, rotation], 1)
+        return cls(translation, sides, vague**2, flow, trust, float(np.median(seen.error)) ** 2)
 
     def judged(self, motion: Motion) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Equations along and across the translation (n, 2, 6), what they are to give (n, 2), how sure they are as a
-        part of flow's sureness (n, 2), and the squared distance from what is seen, in its deviations (n,)."""
-        along = self.translation @ motion[:3]
-        size = (along**2).sum(-1)
-        way = np.where(size[:, None] > 0, along / np.sqrt(size + 1e-30)[:, None], [1.0, 0.0])
-        turn = np.stack([way, way[:, ::-1] * [-1, 1]], 1)
-        rows = turn @ np.concatenate([self.near[:, None, None] * self.translation, self.rotation], -1)
-        wanted = (turn @ self.flow[..., None])[..., 0]
-        sure = self.noise / np.stack([self.noise + self.vague * size, np.full(len(size), self.noise)], 1)
-        return rows, wanted, sure, (sure * (wanted - rows @ motion) ** 2).sum(-1) / self.noise
+        """Equations along and across the translation (2, 6, n), what they are to give (2, n), how sure they are as a
+        part of flow's sureness (2, n), and the squared distance from what is seen, in its deviations (n,)."""
+        x, y = np.tensordot(motion[:3], self.translation, (0, 1))
+        size = x * x + y * y
+        still, length = size == 0, np.sqrt(size) + 1e-30
+        x, y = np.where(still, 1.0, x / length), y / length
+        rows = np.stack([x * self.sides[0] + y * self.sides[1], x * self.sides[1] - y * self.sides[0]])
+        wanted = np.stack([x * self.flow[0] + y * self.flow[1], x * self.flow[1] - y * self.flow[0]])
+        sure = np.stack([self.noise / (self.noise + self.vague * size), np.ones_like(size)])
+        left = wanted - np.tensordot(motion, rows, (0, 1))
+        return rows, wanted, sure, (sure[0] * left[0] ** 2 + sure[1] * left[1] ** 2) / self.noise
 
     def fitted(self, motion: Motion, times: int, free: slice) -> Motion:
         """The motion after so many reweightings; what is not ``free`` stays."""
         for _ in range(times):
             rows, wanted, sure, away = self.judged(motion)
-            weight = (self.trust[:, None] * sure / (1 + away / ODD)[:, None]).ravel()
-            sides, right = rows.reshape(-1, 6)[:, free], wanted.ravel()
-            system = (sides * weight[:, None]).T
+            weight = self.trust * sure / (1 + away / ODD)
+            sides = np.concatenate(rows[:, free], -1)
+            system = sides * weight.ravel()
             motion = np.zeros(6)
-            motion[free] = np.linalg.solve(system @ sides + 1e-9 * np.eye(sides.shape[1]), system @ right)
+            motion[free] = np.linalg.solve(system @ sides.T + 1e-9 * np.eye(len(sides)), system @ wanted.ravel())
         return motion
 
 
@@ -172,12 +175,12 @@ def moves(near: Map, doubt: Map, seen: Seen) -> float:
 def triangulated(motion: Motion, seen: Seen) -> tuple[Map, Map]:
     """Inverse depth by which a motion explains a flow, and one over its variance; none of it across the motion."""
     translation, rotation = bases(*seen.trust.shape)
-    along = (translation @ motion[:3]).astype(np.float32)
-    left = seen.flow - (rotation @ motion[3:]).astype(np.float32)
-    size = (along**2).sum(-1) + 1e-12
-    across = (left[..., 0] * along[..., 1] - left[..., 1] * along[..., 0]) ** 2 / size
+    x, y = np.tensordot(motion[:3].astype(np.float32), translation, (0, 1))
+    left_x, left_y = np.moveaxis(seen.flow, -1, 0) - np.tensordot(motion[3:].astype(np.float32), rotation, (0, 1))
+    size = x * x + y * y + np.float32(1e-12)
+    across = (left_x * y - left_y * x) ** 2 / size
     precision = seen.trust * size / seen.error**2 / (1 + across / (4 * seen.error**2))
-    return np.clip((left * along).sum(-1) / size, -LEAST * 100, MOST), precision
+    return np.clip((left_x * x + left_y * y) / size, -LEAST * 100, MOST), precision
 
 
 def corrected(near: Map, luma: Luma, others: list[Seen]) -> Map:
