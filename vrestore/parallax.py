@@ -37,8 +37,10 @@ DOUBT = 0.1
 """Error of a prior's map, as a part of its range: what the flow has to be surer than."""
 FARTHEST = 0.05
 """Guess of the inverse depth of the farthest place, as a part of the range: a prior leaves it open."""
-LEAST, MOST = 0.003, 3.0
-"""Inverse depth that is taken for possible, in ranges."""
+LEAST, SAYS = 0.003, (-0.3, 3.0)
+"""Least inverse depth of a corrected map; what flow may say of it, for it errs also about the infinitely far."""
+MENDED = 0.09
+"""Variance that is left to a map that is surely corrected, as a part of what it had."""
 FOCAL = 0.9
 """Focal length in picture widths that is taken where none is known: 58 degrees across."""
 GRID = 58
@@ -179,13 +181,13 @@ def triangulated(motion: Motion, seen: Seen) -> tuple[Map, Map]:
     left_x, left_y = np.moveaxis(seen.flow, -1, 0) - np.tensordot(motion[3:].astype(np.float32), rotation, (0, 1))
     size = x * x + y * y + np.float32(1e-12)
     across = (left_x * y - left_y * x) ** 2 / size
-    precision = seen.trust * size / seen.error**2 / (1 + across / (4 * seen.error**2))
-    return np.clip((left_x * x + left_y * y) / size, -LEAST * 100, MOST), precision
+    precision = seen.trust * size / seen.error**2 / (1 + across / (ODD * seen.error**2))
+    return np.clip((left_x * x + left_y * y) / size, *SAYS), precision
 
 
 def corrected(near: Map, luma: Luma, others: list[Seen]) -> Map:
     """A map, its range from 0 to 1, corrected by flows to other frames."""
-    first = np.clip(near + FARTHEST, LEAST * 3, None)
+    first = np.clip(near + FARTHEST, LEAST, None)
     doubt = DOUBT * float(np.subtract(*np.percentile(first, [95, 5]))) + 1e-6
     guide, found, vague = luma.astype(np.float32) / 255, first, np.full_like(first, doubt)
     motions = [camera_motion(first, vague, seen) for seen in others]
@@ -203,13 +205,12 @@ def corrected(near: Map, luma: Luma, others: list[Seen]) -> Map:
         around = cv2.boxFilter(sure, -1, (side, side))
         moved = spread(total / weight - first, sure**2, guide) * around / (around + SURE)
         found = np.clip(first + moved, LEAST, None)
-        vague = doubt * np.sqrt(1 - around + 0.09)
+        vague = doubt * np.sqrt(1 - around + MENDED)
     return found - FARTHEST
 
 
 def spread(values: Map, weight: Map, guide: Map) -> Map:
     """Values by a linear function of the guide around each place, fitted where they have weight."""
-
     side = 2 * (guide.shape[1] // SPREAD) + 1
 
     def mean(of: Map) -> Map:
