@@ -43,7 +43,7 @@ class TrainConfig(FitConfig):
         False
     )
     shared: Annotated[
-        bool, "Go on with the decoder alone; the denoiser stays that of restoration, and is not exported."
+        bool, "Go on with the decoder alone; the denoiser of --start is restoration's, and not exported."
     ] = False
     one_step: float = 0.7
     """Share of batches at the degraded end of the bridge."""
