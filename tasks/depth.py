@@ -20,6 +20,7 @@ from vrestore.depth_refine import SHARE
 from vrestore.depth_walk import DepthWalk, Finish, Range, sees, unit
 from vrestore.engine import run, stream
 from vrestore.errors import ConfigError, PlanError, PriorError
+from vrestore.parallax import PIXEL_BYTES
 from vrestore.plan import SnippetsPlan, Tile
 from vrestore.plan.snippets import capped
 from vrestore.prior import Prior
@@ -43,8 +44,6 @@ log = logging.getLogger(__name__)
 
 MOST_REFINED, MOST_STEADY = 250, 30
 """Steps of a refinement, and frames over which maps are averaged."""
-PARALLAX_BYTES = 300
-"""Of a pixel that the prior sees: a dozen flows with trust and error, and what one frame's correction takes."""
 HDR = (16, 18)
 """Transfer functions of H.273 in whose codes a colour map would shine."""
 UNUSED = ("fidelity", "window", "overlap", "propagation", "motion_guidance")
@@ -191,7 +190,7 @@ class Depth:
         rows, columns = self.seen_size(prior, height, width)
         span = (self.config.snippet - 1) * max(self.config.distances())
         slots = (self.config.block + 2 * span + 32) * len(self.config.distances()) * self.config.snippet
-        watched = PARALLAX_BYTES * rows * columns if self.config.parallax else 0
+        watched = PIXEL_BYTES * rows * columns if self.config.parallax else 0
         return 2 * slots * rows * columns + watched + 40 * height * width
 
     def encoding(
@@ -253,7 +252,7 @@ class Depth:
             align=config.align,
             block=config.block,
             nearer=_nearer(source),
-            parallax=config.parallax and _nearer(source),
+            parallax=config.parallax,
             steady=config.steady,
         )
         return DepthWalk(prior, plan, frames, clock, finish, seed=config.seed, begin=begin)

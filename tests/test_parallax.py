@@ -85,7 +85,7 @@ def test_what_moves_before_a_camera_at_rest_is_neither_near_nor_far():
     near = scene(1)
     seen = exact(near, np.zeros(6))
     seen.flow[20:40, 30:60] = 0.05
-    assert moves(near, np.full_like(near, 0.1), seen) < 0.05
+    assert moves(seen) < 0.05
     found = corrected(near, np.full(near.shape, 128, np.uint8), [seen])
     assert np.abs(found - near).max() < 0.05
 
@@ -120,9 +120,8 @@ def filmed(frames, shift):
 
 def test_pictures_tell_what_is_near():
     lumas, true = filmed(6, 1)
-    flat = (
-        0.3 * true + 0.7 * np.linspace(0, 1, 96, dtype=np.float32)[None, :, None]
-    )  # a prior that sees the ground only
+    ground = np.linspace(0, 1, 96, dtype=np.float32)[None, :, None]
+    flat = 0.3 * true + 0.7 * ground  # as of a prior that sees little but the ground
     found = np.stack(list(with_parallax(lambda i: flat[i], lambda i: lumas[i], 6, 0.0, 1.0)))
     assert found.shape == true.shape
     assert found.dtype == np.float32

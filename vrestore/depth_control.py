@@ -59,14 +59,13 @@ class DepthMaps:
             large = cv2.resize(found, (width, height), interpolation=cv2.INTER_LINEAR)
             return torch.from_numpy(unit(large, *whole.usual)).expand(3, -1, -1)
 
-        nearer = self.source.adapter.nearer_is_larger(self.source.folder)
         finish = Finish(
             size=sees(self.source, height, width),
             picture=picture,
             block=BLOCK,
-            parallax=nearer,
+            parallax=True,
             steady=REACH,
-            nearer=nearer,
+            nearer=self.source.adapter.nearer_is_larger(self.source.folder),
         )
         plan = SnippetsPlan(frames, levels=self.source.facts.usual_steps)
         with open_reader(self.info) as reader:

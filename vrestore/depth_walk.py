@@ -85,14 +85,19 @@ class Finish:
     nearer: bool = True
     """Whether the prior's answers grow towards the camera; otherwise they are negated."""
     parallax: bool = False
-    """Whether maps are corrected by how far places move as the camera does."""
+    """Whether maps are corrected by how far places move as the camera does. Only inverse depth can be."""
     steady: int = 0
     """Frames to either side over which maps are averaged along the motion."""
 
     @property
+    def corrected(self) -> bool:
+        """Whether parallax is asked for and can be had."""
+        return self.parallax and self.nearer
+
+    @property
     def watched(self) -> bool:
         """Whether the motion of the picture is looked at."""
-        return self.parallax or self.steady > 0
+        return self.corrected or self.steady > 0
 
 
 @dataclass(frozen=True)
@@ -165,7 +170,7 @@ class DepthWalk:
         self._register()
         if self._plan.refinement is not None:
             self._refine(self._plan.refinement)
-        if self._plan.pictures > 1:
+        if self._finish.watched and self._plan.pictures > 1:
             self._watch()
         whole = self._range()
         for frame in range(self._begin, self._plan.pictures):
@@ -219,8 +224,8 @@ class DepthWalk:
         """The maps corrected by parallax, and averaged along the motion, in place of those in the file."""
         lumas, count, finish = self._lumas, self._plan.pictures, self._finish
         if lumas is None:
-            return
-        if finish.parallax:
+            raise PriorError("no frame of the shot has been seen")
+        if finish.corrected:
             low, high = self._range().usual
             self._replace(lambda first: with_parallax(first.get, lumas.get, count, low, high))
         if finish.steady:

@@ -63,14 +63,19 @@ def visible(forward: FlowArray, backward: FlowArray) -> np.ndarray:
 
     Sundaram, Brox and Keutzer, ECCV 2010, eq. 5.
     """
+    back = followed(forward, backward)
+    error = ((forward + back) ** 2).sum(-1)
+    seen: np.ndarray = error < 0.01 * ((forward**2).sum(-1) + (back**2).sum(-1)) + 0.5
+    return seen
+
+
+def followed(forward: FlowArray, backward: FlowArray) -> FlowArray:
+    """The backward flow at the places to which pixels of the first picture go, edges repeated."""
     height, width = forward.shape[:2]
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    returned = cv2.remap(
-        backward, x + forward[..., 0], y + forward[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
-    error = ((forward + returned) ** 2).sum(-1)
-    seen: np.ndarray = error < 0.01 * ((forward**2).sum(-1) + (returned**2).sum(-1)) + 0.5
-    return seen
+    x, y = x + forward[..., 0], y + forward[..., 1]
+    found: FlowArray = cv2.remap(backward, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return found
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,13 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
-from vrestore.flow import FlowArray, Luma, dense
+from vrestore.flow import FlowArray, Luma, dense, followed
 from vrestore.registration import Map
 
 DISTANCES = (1, 3, 8)
 """Frames to either side with which one is compared."""
+PIXEL_BYTES = 300
+"""Of a pixel: a dozen flows that wait, with trust and error, and what one frame's correction takes."""
 ROUNDS = 4
 """Of motion from maps and maps from motion."""
 FIRST, AGAIN = 12, 4
@@ -91,7 +93,7 @@ class Seen:
         rows, columns = flow.shape[:2]
         y, x = np.mgrid[0:rows, 0:columns].astype(np.float32)
         x, y = x + flow[..., 0], y + flow[..., 1]
-        returned = flow + cv2.remap(back, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        returned = flow + followed(flow, back)
         inside = (x >= 0) & (x <= columns - 1) & (y >= 0) & (y <= rows - 1)
         trust = inside / (1 + (returned**2).sum(-1) / RETURNS**2)
         texture = cv2.cornerMinEigenVal(luma.astype(np.float32), PATCH)
@@ -157,18 +159,17 @@ def camera_motion(near: Map, doubt: Map, seen: Seen, known: Motion | None = None
     What the flow says along a place's translation counts less where inverse depth is in doubt; what it says across
     does not depend on inverse depth. ``known``: where to start from.
     """
-    grid = _Grid.of(near, doubt, seen)
-    if known is not None:
-        return grid.fitted(known, AGAIN, slice(6))
-    return grid.fitted(np.zeros(6), FIRST, slice(6))
+    start, times = (np.zeros(6), FIRST) if known is None else (known, AGAIN)
+    return _Grid.of(near, doubt, seen).fitted(start, times, slice(6))
 
 
-def moves(near: Map, doubt: Map, seen: Seen) -> float:
+def moves(seen: Seen) -> float:
     """How likely the camera moved, and did not stand or turn while things moved before it: 0 to 1.
 
     If turning alone explains most of the picture, the rest may as well move by itself.
     """
-    grid = _Grid.of(near, doubt, seen)
+    none = np.zeros_like(seen.trust)  # how near places are makes no difference to one that turns
+    grid = _Grid.of(none, none, seen)
     *_, away = grid.judged(grid.fitted(np.zeros(6), FIRST, slice(3, 6)))
     share = float((grid.trust * (away < ODD)).sum() / (grid.trust.sum() + 1e-9))
     return float(1 / (1 + np.exp((share - AT_REST) / SOFT)))
@@ -190,15 +191,14 @@ def corrected(near: Map, luma: Luma, others: list[Seen]) -> Map:
     first = np.clip(near + FARTHEST, LEAST, None)
     doubt = DOUBT * float(np.subtract(*np.percentile(first, [95, 5]))) + 1e-6
     guide, found, vague = luma.astype(np.float32) / 255, first, np.full_like(first, doubt)
-    motions = [camera_motion(first, vague, seen) for seen in others]
-    likely = [moves(first, vague, seen) for seen in others]
+    motions: list[Motion | None] = [None] * len(others)
+    likely = [moves(seen) for seen in others]
     side = near.shape[1] // AROUND + 1
-    for number in range(ROUNDS):
+    for _ in range(ROUNDS):
         total, weight = np.zeros_like(first), np.full_like(first, 1e-9)
         for place, seen in enumerate(others):
-            if number:
-                motions[place] = camera_motion(found, vague, seen, motions[place])
-            says, precision = triangulated(motions[place], seen)
+            motions[place] = motion = camera_motion(found, vague, seen, motions[place])
+            says, precision = triangulated(motion, seen)
             precision = np.float32(likely[place]) * precision
             total, weight = total + precision * says, weight + precision
         sure = weight / (weight + doubt**-2)

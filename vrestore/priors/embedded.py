@@ -61,16 +61,16 @@ class EmbeddedPrior:
 
     @classmethod
     def from_pretrained(cls, folder: Path, device: torch.device, dtype: torch.dtype) -> "EmbeddedPrior":
-        """Load ``folder/vae``, ``folder/unet`` and, if it is there, ``folder/guide``. Never downloads.
+        """Load ``vae``, ``unet`` and, if it is there, ``guide``, of the folder or shared. Never downloads.
 
         Raises:
             PriorError: they are not there or do not fit.
         """
-        vae = load_network(GuidedAutoencoder, folder / "vae", torch.float32)
+        vae = load_network(GuidedAutoencoder, part_folder(folder, "vae"), torch.float32)
         unet = load_network(BridgeVideoDenoiser, part_folder(folder, "unet"), torch.float32)
         guide = None
-        if (folder / "guide").is_dir():
-            guide = load_network(RecurrentGuide, folder / "guide", torch.float32)
+        if (told := part_folder(folder, "guide")).is_dir():
+            guide = load_network(RecurrentGuide, told, torch.float32)
         return cls(vae, unet, device, dtype, guide)
 
     def ladder(self, steps: int) -> Ladder:
