@@ -11,6 +11,7 @@ from vrestore.weights.recipe.batch import clip_motion, frames_of, packed_motion,
 from vrestore.weights.recipe.diets import DIETS, deblurring, interpolation
 from vrestore.weights.recipe.diets.deblurring import longer_exposure
 from vrestore.weights.recipe.diets.restoration import (
+    CHAINS,
     degrade_clean,
     degrade_real,
     degrade_soft,
@@ -31,17 +32,18 @@ def moving(frames=5, speed=3, size=64):
     return torch.stack(grey).expand(-1, 3, -1, -1).contiguous()
 
 
-def test_a_restoration_pool_holds_both_reductions(pool, data, pool_config):
+def test_a_restoration_pool_holds_the_clean_reduction_and_several_chains(pool, data, pool_config):
+    variants = 1 + CHAINS
     assert pool["sharp"].shape == (13, 6, 3, 64, 64)
-    assert pool["low"].shape == (13, 2, 6, 3, 16, 16)
-    assert pool["motion"].shape == (13, 2, 6, 6, 8, 8)
+    assert pool["low"].shape == (13, variants, 6, 3, 16, 16)
+    assert pool["motion"].shape == (13, variants, 6, 6, 8, 8)
     first = footage_clips(data / "clips", 6, 64)[0]
     rng = np.random.default_rng([pool_config.seed, 2])
     clip = frames_of(first)
-    low = degrade_clean(clip), degrade_real(clip, rng)
+    low = degrade_clean(clip), *(degrade_real(clip, rng) for _ in range(CHAINS))
     np.testing.assert_array_equal(pool["sharp"][2], first.transpose(0, 3, 1, 2))
     np.testing.assert_array_equal(pool["low"][2], torch.stack(low))
-    for variant in range(2):
+    for variant in range(variants):
         expected = packed_motion(clip_motion(enlarge(low[variant], 64)))
         np.testing.assert_array_equal(pool["motion"][2, variant], expected)
     assert not pool["motion"][:, :, 0, :3].any()  # no neighbour there

@@ -69,11 +69,13 @@ def main(threads: int) -> None:
 @click.argument("pool", type=FOLDER)
 @click.option("--clips", default=PoolConfig.clips, show_default=True)
 @click.option("--size", default=PoolConfig.size, show_default=True, help="Side of the clips, in pixels.")
+@click.option("--frames", default=PoolConfig.frames, show_default=True, help="Of a clip.")
 @seed
 @jobs
-def pool(diet: str, data: Path, pool: Path, clips: int, size: int, seed: int, jobs: int) -> None:
+def pool(diet: str, data: Path, pool: Path, clips: int, size: int, frames: int, seed: int, jobs: int) -> None:
     """Render and degrade the training pool."""
-    build_pool(pool, data, DIETS[diet], PoolConfig(clips=clips, size=size, seed=seed), jobs, log.info)
+    config = PoolConfig(clips=clips, size=size, frames=frames, seed=seed)
+    build_pool(pool, data, DIETS[diet], config, jobs, log.info)
 
 
 @main.command("pack")

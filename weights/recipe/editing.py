@@ -192,17 +192,24 @@ class Looking(Drawing[Network, Lesson]):
     def led(self, rng: np.random.Generator) -> np.ndarray:
         """Which examples have a map (batch,)."""
 
+    def part(self, rng: np.random.Generator) -> slice:
+        """What is seen of an example along its first axis: all of it."""
+        return slice(None)
+
+    def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Tensor:
+        """Gaussian, of latents (batch, ...): new everywhere."""
+        return torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
+
     def draw(self, rng: np.random.Generator, moment: Moment) -> Lesson:
         """Any examples, at times of the noise."""
         sources, latents, asked = self._arrays
-        rows = rng.integers(len(sources), size=self._batch)
+        rows, part = rng.integers(len(sources), size=self._batch), self.part(rng)
         names, colours = [None, *LOOKS], [None, *COLOURS]
         told = ["" if rng.random() < UNTOLD else phrase(rng, names[asked[i][0]], colours[asked[i][1]]) for i in rows]
-        maps = torch.from_numpy(self.maps(rng, [sources[i] for i in rows]))
-        clean = torch.from_numpy(np.stack([latents[i] for i in rows])).float()
+        maps = torch.from_numpy(self.maps(rng, [sources[i][part] for i in rows]))
+        clean = torch.from_numpy(np.stack([latents[i][part] for i in rows])).float()
         times = self.times(rng)
-        noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32))
-        place, wanted = noised(clean, noise, times, self._products)
+        place, wanted = noised(clean, self.noise(rng, tuple(clean.shape)), times, self._products)
         led = torch.from_numpy(self.led(rng).astype(np.float32))
         return Lesson(place, wanted, times, self._ids(told), maps, led)
 

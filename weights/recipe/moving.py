@@ -21,6 +21,10 @@ from vrestore.weights.recipe.fit import Moment
 CLIPS = 2
 """Of a step."""
 MOST_FRAMES = 32
+SHORT, SHORT_SHARE = 8, 0.5
+"""Frames that are seen of a clip in a share of the steps; in the others all of them are."""
+ALIKE, OWN = 0.25, 0.4
+"""Share of steps with one noise for all frames, and with a noise for each; in the others they have a part in common."""
 
 
 def adapter() -> MotionAdapter:
@@ -78,6 +82,22 @@ class Animating(Looking[Mover]):
             kind, own = rng.choice(list(KINDS), p=list(KINDS.values())), int(rng.integers(1 << 30))
             made.append(np.stack([structure(kind, frame, np.random.default_rng(own)) for frame in clip]))
         return np.stack(made)
+
+    def part(self, rng: np.random.Generator) -> slice:
+        """Neighbouring frames: some of the clip, or all."""
+        frames = self._arrays[0].shape[1]
+        if frames <= SHORT or rng.random() >= SHORT_SHARE:
+            return slice(None)
+        first = int(rng.integers(frames - SHORT + 1))
+        return slice(first, first + SHORT)
+
+    def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Tensor:
+        """Of frames that have none of it in common, a part, or all: as edits are drawn with one noise or with many
+        (the mixed noise of Ge et al., "Preserve Your Own Correlation", ICCV 2023, section 3.2)."""
+        kind = rng.random()
+        common = 1.0 if kind < ALIKE else 0.0 if kind < ALIKE + OWN else float(rng.random())
+        whole, own = super().noise(rng, (shape[0], 1, *shape[2:])), super().noise(rng, shape)
+        return common**0.5 * whole + (1 - common) ** 0.5 * own
 
     def times(self, rng: np.random.Generator) -> Tensor:
         """Anywhere."""

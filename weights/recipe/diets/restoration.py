@@ -1,4 +1,4 @@
-"""Super-resolution and clean-up: every clip reduced to a quarter twice, cleanly and by the full chain."""
+"""Super-resolution and clean-up: every clip reduced to a quarter cleanly, and by some full chains."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -28,6 +28,8 @@ from vrestore.weights.recipe.textures import TextureBank
 from vrestore.weights.recipe.world import WorldConfig, render_exposed
 
 SCALE = 4
+CHAINS = 4
+"""Full chains that a clip goes through: a network that sees the same noise again and again learns it by heart."""
 HALF_SHARE = 0.06
 """Share of batches at scale 2."""
 BLURRED = 0.12
@@ -48,12 +50,12 @@ class Restoration:
     batch: ClassVar[int] = 18
 
     def shapes(self, config: PoolConfig) -> dict[str, tuple[tuple[int, ...], str]]:
-        """``low`` and ``motion`` hold two variants: clean bicubic, then the full chain."""
-        t, size = config.frames, config.size
+        """``low`` and ``motion`` hold variants: clean bicubic, then full chains."""
+        t, size, variants = config.frames, config.size, 1 + CHAINS
         return {
             "sharp": ((t, 3, size, size), "uint8"),
-            "low": ((2, t, 3, size // SCALE, size // SCALE), "uint8"),
-            "motion": ((2, t, 6, size // 8, size // 8), "int16"),
+            "low": ((variants, t, 3, size // SCALE, size // SCALE), "uint8"),
+            "motion": ((variants, t, 6, size // 8, size // 8), "int16"),
         }
 
     def rendered(self, rng: np.random.Generator, bank: TextureBank, config: PoolConfig) -> Arrays:
@@ -73,7 +75,9 @@ class Restoration:
         """Short and long windows mix, of ``batch`` frames together; ``clean``: share of clips reduced cleanly."""
         frames = pool["sharp"].shape[1] if whole else (3, 6)[int(rng.random() < 0.4)]
         clips = range(max(1, batch // frames))
-        made = joined([self._crop(pool, rng, frames, crop, int(rng.random() >= clean)) for _ in clips])
+        chains = pool["low"].shape[1] - 1
+        drawn = [0 if rng.random() < clean else 1 + int(rng.integers(chains)) for _ in clips]
+        made = joined([self._crop(pool, rng, frames, crop, variant) for variant in drawn])
         if rng.random() < HALF_SHARE:
             half = Resize((crop, crop), (crop // 2, crop // 2)).apply(made.sharp)
             made = Batch(made.sharp, enlarge(to_uint8(half), crop), made.motion)
@@ -93,7 +97,7 @@ class Restoration:
 
     @staticmethod
     def _entries(rng: np.random.Generator, clip: Tensor) -> Arrays:
-        low = torch.stack([degrade_clean(clip), degrade_real(clip, rng)])
+        low = torch.stack([degrade_clean(clip), *(degrade_real(clip, rng) for _ in range(CHAINS))])
         moved = torch.stack([clip_motion(enlarge(one, clip.shape[-1])) for one in low])
         return {"sharp": to_uint8(clip).numpy(), "low": low.numpy(), "motion": packed_motion(moved)}
 
