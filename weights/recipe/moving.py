@@ -97,7 +97,8 @@ class Animating(Looking[Mover]):
         kind = rng.random()
         common = 1.0 if kind < ALIKE else 0.0 if kind < ALIKE + OWN else float(rng.random())
         whole, own = super().noise(rng, (shape[0], 1, *shape[2:])), super().noise(rng, shape)
-        return common**0.5 * whole + (1 - common) ** 0.5 * own
+        mixed: Tensor = common**0.5 * whole + (1 - common) ** 0.5 * own
+        return mixed
 
     def times(self, rng: np.random.Generator) -> Tensor:
         """Anywhere."""
