@@ -13,6 +13,7 @@ from typing import Annotated, ClassVar, Literal
 import torch.nn.functional as F
 
 from vrestore.degradation import Resize
+from vrestore.detail import with_detail
 from vrestore.engine import run, stream
 from vrestore.errors import ConfigError
 from vrestore.guidance import project
@@ -43,14 +44,30 @@ class SuperResolutionConfig(PriorOptions, TaskConfig):
     size: Annotated[str | None, "Output size as WIDTHxHEIGHT instead of a scale; no side smaller than the input's."] = (
         None
     )
+    detail: Annotated[
+        float | None,
+        "0 to 1: how much of the fine detail that natural pictures have, and the likeliest one lacks, is given back. "
+        "Left out: none for one step of the embedded prior, and more with every --steps, less above --fidelity 0.5.",
+    ] = None
 
     def __post_init__(self) -> None:
         """Raises ConfigError for a value outside its range."""
         super().__post_init__()
+        if self.detail is not None and not 0 <= self.detail <= 1:
+            raise ConfigError(f"detail is {self.detail}; give a number from 0 to 1")
         if self.scale not in (2, 4):
             raise ConfigError(f"scale is {self.scale}; give 2 or 4, or a size")
         if self.size is not None:
             self.pixels()
+
+    @property
+    def raised(self) -> float:
+        """The detail that is given back: as asked, or what the steps of the embedded prior ask for."""
+        if self.detail is not None:
+            return self.detail
+        if self.steps is None or self.prior != TaskConfig.prior:  # others draw detail by themselves
+            return 0.0
+        return (1 - 1 / self.steps) * min(1.0, 2 - 2 * self.fidelity)
 
     def pixels(self) -> tuple[int, int] | None:
         """The asked (height, width), if a size was asked for."""
@@ -96,7 +113,9 @@ class SuperResolution:
         return _resize((height, width), self.output_size(height, width)).apply(source)
 
     def finish(self, restored: OutputFrame, source: Frame, *, exact: bool) -> OutputFrame:
-        """Colour held to the source; projected onto what reduces to it, above fidelity 0.5 or where it is exact."""
+        """Detail given back; colour held to the source; projected onto what reduces to it, above fidelity 0.5 or where
+        it is exact."""
+        restored = with_detail(restored, self.config.raised)
         small, large = _sizes(source, restored)
         down, up = _resize(large, small), _resize(small, large)
         drift = _smooth(source - down.apply(restored), large)

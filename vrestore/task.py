@@ -25,8 +25,7 @@ class TaskConfig:
 
     steps: Annotated[
         int | None,
-        "Sampling steps; left out: what the prior is made for, one for the embedded. There one is the most faithful, "
-        "and more buy sharpness where --fidelity is below 0.5.",
+        "Sampling steps; left out: what the prior is made for, one for the embedded. There one is the most faithful.",
     ] = None
     fidelity: Annotated[
         float,

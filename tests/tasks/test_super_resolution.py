@@ -57,7 +57,7 @@ def test_sizes_that_cannot_be(size):
 @pytest.mark.parametrize(
     "settings",
     [{"scale": 0}, {"scale": -1}, {"scale": 3}, {"size": "0x10"}, {"size": "big"}, {"size": "10x10x10"}, {"size": ""},
-     {"size": "-5x10"}, {"size": "²x10"}],
+     {"detail": 1.5}, {"size": "-5x10"}, {"size": "²x10"}],
 )  # fmt: skip
 def test_settings_out_of_range(settings):
     ((name, value),) = settings.items()
@@ -71,6 +71,29 @@ def test_fields_change_a_config():
     config = SuperResolutionConfig(scale=2, seed=5)
     assert SuperResolution(config, seed=6).config == SuperResolutionConfig(scale=2, seed=6)
     assert SuperResolution(config).config == config
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, 0.0), ({"steps": 1, "fidelity": 0.0}, 0.0), ({"steps": 4}, 0.75), ({"steps": 4, "fidelity": 0.2}, 0.75),
+        ({"steps": 4, "fidelity": 0.8}, 0.3), ({"steps": 8, "fidelity": 1.0}, 0.0), ({"steps": 8, "detail": 0.1}, 0.1),
+        ({"detail": 1.0}, 1.0), ({"steps": 20, "prior": "upscaler"}, 0.0),
+    ],
+)  # fmt: skip
+def test_more_steps_give_more_detail_back_unless_fidelity_is_asked_for(given, expected):
+    assert SuperResolutionConfig(**given).raised == pytest.approx(expected)
+
+
+def test_more_steps_are_sharper(pair):
+    """And one step leaves the answer as it was."""
+    _, source = pair
+    soft, sharpness = SuperResolution().degraded(source), []
+    for steps in (None, 1, 2, 4, 8):
+        frame = SuperResolution(steps=steps).finish(soft, source, exact=False)
+        sharpness.append(float(frame.diff(dim=-1).square().mean()))
+    assert sharpness[0] == sharpness[1]
+    assert sharpness[1:] == sorted(set(sharpness[1:]))
 
 
 def test_super_resolve_is_one_call(clips, tmp_path, tiny_prior):
