@@ -38,14 +38,14 @@ def test_a_restoration_pool_holds_the_clean_reduction_and_several_chains(pool, d
     assert pool["low"].shape == (13, variants, 6, 3, 16, 16)
     assert pool["motion"].shape == (13, variants, 6, 6, 8, 8)
     first = footage_clips(data / "clips", 6, 64)[0]
-    rng = np.random.default_rng([pool_config.seed, 2])
+    rng = np.random.default_rng([pool_config.seed, 0])
     clip = frames_of(first)
     low = degrade_clean(clip), *(degrade_real(clip, rng) for _ in range(CHAINS))
-    np.testing.assert_array_equal(pool["sharp"][2], first.transpose(0, 3, 1, 2))
-    np.testing.assert_array_equal(pool["low"][2], torch.stack(low))
+    np.testing.assert_array_equal(pool["sharp"][0], first.transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(pool["low"][0], torch.stack(low))
     for variant in range(variants):
         expected = packed_motion(clip_motion(enlarge(low[variant], 64)))
-        np.testing.assert_array_equal(pool["motion"][2, variant], expected)
+        np.testing.assert_array_equal(pool["motion"][0, variant], expected)
     assert not pool["motion"][:, :, 0, :3].any()  # no neighbour there
     assert not pool["motion"][:, :, -1, 3:].any()
 

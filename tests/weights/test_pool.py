@@ -1,5 +1,8 @@
 """Training pools and batches of every diet: functions of seed and data, with motion that fits the pictures."""
 
+import json
+import shutil
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -39,8 +42,28 @@ def test_a_pool_is_a_function_of_seed_and_data(name, data, pool_folders, pool_co
     for file in files:
         assert (tmp_path / "again" / file).read_bytes() == (pool_folders[name] / file).read_bytes()
     footage = 11 - DIETS[name].footage_frames
-    assert said == [f"made 0 of {2 + footage}", f"pool of {2 + footage} clips, {footage} of them footage"]
+    count = 2 + footage
+    assert said == [f"made {count} of {count}", f"pool of {count} clips, {footage} of them footage"]
     assert pool_diet(tmp_path / "again") == name
+
+
+def test_a_pool_that_was_cut_off_is_used_and_goes_on(data, pool_folders, pool_config, tmp_path):
+    """Clips that are not made yet are not drawn; and it becomes what it would have been."""
+    pool = tmp_path / "pool"
+    shutil.copytree(pool_folders["restoration"], pool)
+    facts = json.loads((pool / "pool.json").read_text())
+    (pool / "pool.json").write_text(json.dumps(facts | {"done": 5}))
+    whole = open_pool(pool_folders["restoration"])
+    for name, array in open_pool(pool, "r+").items():
+        array[5:] = 0
+        np.testing.assert_array_equal(open_pool(pool)[name], whole[name][:5])
+    said = []
+    build_pool(pool, data, DIETS["restoration"], pool_config, 0, said.append)
+    assert len(said) == 2
+    for name, array in open_pool(pool).items():
+        np.testing.assert_array_equal(array, whole[name])
+    with pytest.raises(ConfigError, match="holds another pool"):
+        build_pool(pool, data, DIETS["restoration"], replace(pool_config, seed=9), 0, said.append)
 
 
 def test_clips_with_depth_are_the_same_from_any_number_of_processes(data, tmp_path):
@@ -120,9 +143,9 @@ def test_augmented_motion_fits_the_augmented_pictures(choose):
 
 def test_motion_in_a_pool_is_that_of_its_footage(pool_folders):
     """It pans by two pixels a frame: in the previous one everything lies a quarter of a latent pixel to the right."""
-    for name, footage in (("restoration", 2), ("deblurring", 2)):
+    for name in ("restoration", "deblurring"):
         pool = open_pool(pool_folders[name])
-        stored = pool["motion"][footage] if name == "deblurring" else pool["motion"][footage, 0]
+        stored = pool["motion"][0] if name == "deblurring" else pool["motion"][0, 0]
         moved = stored[1:-1, :2, 2:-2, 2:-2] / MOTION_UNIT
         assert np.median(moved[:, 0]) == pytest.approx(0.25, abs=0.05)
         assert np.median(moved[:, 1]) == pytest.approx(0, abs=0.05)

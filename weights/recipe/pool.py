@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor
@@ -20,13 +20,16 @@ from vrestore.weights.recipe.textures import TextureBank
 
 Arrays = Mapping[str, np.ndarray]
 
+REPORT = 50
+"""Clips after which a pool counts as longer: one that was cut off goes on from there."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PoolConfig:
     """What the pool holds; it is a function of this, the diet and the data alone."""
 
     clips: int = 900
-    """Rendered clips; footage comes on top."""
+    """Rendered clips; footage comes before them."""
     size: int = 256
     frames: int = 7
     seed: int = 0
@@ -68,16 +71,25 @@ class Diet(Protocol):
 
 
 def open_pool(folder: Path, mode: Literal["r", "r+"] = "r") -> Arrays:
-    """Map the arrays in ``folder``."""
-    shapes = json.loads((folder / "pool.json").read_text())["shapes"]
-    return {k: np.memmap(folder / f"{k}.bin", kind, mode, shape=tuple(shape)) for k, (shape, kind) in shapes.items()}
+    """Map the arrays in ``folder``: the clips that are made, or all where they are to be written."""
+    facts = _facts(folder)
+    made = facts.get("done") if mode == "r" else None
+    return {
+        name: np.memmap(folder / f"{name}.bin", kind, mode, shape=tuple(shape))[:made]
+        for name, (shape, kind) in facts["shapes"].items()
+    }
 
 
 def pool_diet(folder: Path) -> str:
     """Name of the diet that a pool was made for."""
+    return str(_facts(folder)["diet"])
+
+
+def _facts(folder: Path) -> dict[str, Any]:
     if not (folder / "pool.json").is_file():
         raise ConfigError(f"no pool in {folder}; make one first")
-    return str(json.loads((folder / "pool.json").read_text())["diet"])
+    found: dict[str, Any] = json.loads((folder / "pool.json").read_text())
+    return found
 
 
 @dataclass(frozen=True)
@@ -104,34 +116,46 @@ def _footage(data: Path, diet: Diet, config: PoolConfig) -> Sequence[np.ndarray]
 
 
 def _fill(index: int) -> int:
-    """Make one clip of the pool: rendered ones first, then footage."""
+    """Make one clip of the pool: footage first, then rendered ones. Its place; those before it are made."""
     sources = _sources[0]
-    config = sources.config
+    config, filmed = sources.config, len(sources.footage)
     rng = np.random.default_rng([config.seed, index])
-    if index < config.clips:
-        entries = sources.diet.rendered(rng, sources.bank, config)
+    if index < filmed:
+        entries = sources.diet.filmed(rng, sources.footage[index], config)
     else:
-        entries = sources.diet.filmed(rng, sources.footage[index - config.clips], config)
+        entries = sources.diet.rendered(rng, sources.bank, config)
     for name, entry in entries.items():
         sources.pool[name][index] = entry
     return index
 
 
 def build_pool(folder: Path, data: Path, diet: Diet, config: PoolConfig, jobs: int, say: Callable[[str], None]) -> None:
-    """Make the clips of a diet in ``folder`` from ``data/stills`` and ``data/clips``; footage fills the tail.
+    """Make the clips of a diet from ``data/clips``, then ``data/stills``, or go on with what ``folder`` holds of them.
 
-    ``jobs``: processes that render; 0 renders in this one.
+    ``jobs``: processes that render; 0 renders in this one. ConfigError if the folder holds another pool.
     """
     footage = len(_footage(data, diet, config))
     count = config.clips + footage
-    shapes = {name: ((count, *shape), kind) for name, (shape, kind) in diet.shapes(config).items()}
+    shapes = {name: [[count, *shape], kind] for name, (shape, kind) in diet.shapes(config).items()}
+    facts = {"diet": diet.name, "config": asdict(config), "footage": footage, "shapes": shapes}
+    first = _begun(folder, facts)
+    for index in made(_fill, range(first, count), jobs, _prepare, folder, data, diet, config):
+        if (index + 1) % REPORT == 0 or index + 1 == count:
+            (folder / "pool.json").write_text(json.dumps(facts | {"done": index + 1}))
+            say(f"made {index + 1} of {count}")
+    say(f"pool of {count} clips, {footage} of them footage")
+
+
+def _begun(folder: Path, facts: dict[str, Any]) -> int:
+    """How many clips of a pool are there; its files, empty, where there are none."""
+    if (folder / "pool.json").exists():
+        found = _facts(folder)
+        if {name: found.get(name) for name in facts} != facts:
+            raise ConfigError(f"{folder} holds another pool; use another folder")
+        return int(found.get("done", 0))
     folder.mkdir(parents=True, exist_ok=True)
-    for name, (shape, kind) in shapes.items():
+    for name, (shape, kind) in facts["shapes"].items():
         with (folder / f"{name}.bin").open("wb") as file:
             file.truncate(int(np.prod(shape)) * np.dtype(kind).itemsize)
-    facts = {"diet": diet.name, "config": asdict(config), "footage": footage, "shapes": shapes}
-    (folder / "pool.json").write_text(json.dumps(facts))
-    for done in made(_fill, range(count), jobs, _prepare, folder, data, diet, config):
-        if done % 50 == 0:
-            say(f"made {done} of {count}")
-    say(f"pool of {count} clips, {footage} of them footage")
+    (folder / "pool.json").write_text(json.dumps(facts | {"done": 0}))
+    return 0
