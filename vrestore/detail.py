@@ -3,7 +3,7 @@
 The mean of all that a frame may have been is the most faithful answer, and too smooth. Of the answers that look natural
 the nearest is the mean transported to the statistics of natural pictures, and all best trades lie on the line from one
 to the other (Freirich, Michaeli and Meir, "A Theory of the Distortion-Perception Tradeoff in Wasserstein Space",
-NeurIPS 2021, theorem 3). Between Gaussians the transport is a gain for each band, and what bands of natural pictures
+NeurIPS 2021). Between Gaussians the transport is a gain for each band, and what bands of natural pictures
 have in common is how strong each is beside the next coarser one (Field, "Relations between the statistics of natural
 images", 1987).
 """

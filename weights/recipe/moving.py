@@ -93,7 +93,7 @@ class Animating(Looking[Mover]):
 
     def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Tensor:
         """Of frames that have none of it in common, a part, or all: as edits are drawn with one noise or with many
-        (the mixed noise of Ge et al., "Preserve Your Own Correlation", ICCV 2023, section 3.2)."""
+        (the mixed noise of Ge et al., "Preserve Your Own Correlation", ICCV 2023)."""
         kind = rng.random()
         common = 1.0 if kind < ALIKE else 0.0 if kind < ALIKE + OWN else float(rng.random())
         whole, own = super().noise(rng, (shape[0], 1, *shape[2:])), super().noise(rng, shape)
