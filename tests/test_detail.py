@@ -9,6 +9,7 @@ from kornia.filters import gaussian_blur2d
 from vrestore import detail
 from vrestore.detail import MOST_GAIN, NATURAL, with_detail
 from vrestore.errors import ConfigError
+from vrestore.luma import luma
 
 
 def noise(seed=0, size=(96, 128), blur=0.0, power=0.0):
@@ -26,7 +27,7 @@ def noise(seed=0, size=(96, 128), blur=0.0, power=0.0):
 
 
 def deviations(frame):
-    return [float(detail._luma(band).std(correction=0)) for band in detail._bands(frame)]
+    return [float(luma(band).std(correction=0)) for band in detail._bands(frame)]
 
 
 def ratios(frame):

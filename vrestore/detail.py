@@ -11,13 +11,10 @@ images", 1987).
 from itertools import pairwise
 
 import torch
-from einops import einsum
-from jaxtyping import Float
 from kornia.filters import gaussian_blur2d
-from torch import Tensor
 
 from vrestore.errors import ConfigError
-from vrestore.luma import WEIGHTS
+from vrestore.luma import luma
 from vrestore.shapes import OutputFrame
 
 SCALES = (1.0, 2.0, 4.0)
@@ -47,7 +44,7 @@ def with_detail(frame: OutputFrame, share: float) -> OutputFrame:
     if share == 0:
         return frame
     bands = _bands(frame)
-    gains = _gains([float(_luma(band).std(correction=0)) for band in bands])
+    gains = _gains([float(luma(band).std(correction=0)) for band in bands])
     more = torch.stack([share * (gain - 1) * band for gain, band in zip(gains, bands, strict=False)])
     raised: OutputFrame = frame + more.sum(0)
     return raised
@@ -61,11 +58,6 @@ def _bands(frame: OutputFrame) -> list[OutputFrame]:
         sides = [min(2 * round(3 * scale) + 1, side - (side + 1) % 2) for side in (height, width)]
         versions.append(gaussian_blur2d(frame[None], (sides[0], sides[1]), (scale, scale))[0])
     return [finer - coarser for finer, coarser in pairwise(versions)]
-
-
-def _luma(band: OutputFrame) -> Float[Tensor, "height width"]:
-    found: Tensor = einsum(band.new_tensor(WEIGHTS), band, "c, c h w -> h w")
-    return found
 
 
 def _gains(deviations: list[float]) -> list[float]:
