@@ -1,5 +1,6 @@
 """Which device and precision a run uses, and the memory that is free there."""
 
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,14 +28,28 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
-    """``auto`` is bfloat16 where the device computes it natively, else float32."""
+    """``auto`` is bfloat16 where the device computes it natively and faster, else float32."""
     if name != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
     if device.type == "cpu":
-        native = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        native = _quick_in_bfloat16()
     else:
         native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if native else torch.float32
+
+
+def _quick_in_bfloat16() -> bool:
+    """Whether this CPU multiplies faster in bfloat16 than in float32.
+
+    Of x86 those with AMX, and those of AMD (which alone have SSE4a) with AVX-512 for it. With the latter, Intel's take
+    twice as long for a convolution as in float32.
+    """
+    if not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+        return False
+    if platform.machine().lower() not in {"x86_64", "amd64"}:
+        return True
+    able: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(able.get("amx_bf16") or (able.get("avx512_bf16") and able.get("sse4a")))
 
 
 def free_bytes(device: torch.device) -> int:

@@ -111,7 +111,8 @@ def train_command(
     else:
         config = replace(config, opening=0)
         begun = load(start).train()
-        change = guided if config.guided else decoding if config.shared else Restorer.train
+        grown = partial(guided, decoder_blocks=config.decoder_blocks, guide_depth=config.guide_depth)
+        change = grown if config.guided else decoding if config.shared else Restorer.train
         if diet.family == "InterpolationPrior":  # it looks at two frames, and has nothing to tell a guide
             begun.guide = None
         started = restoring(pool, run, config, training_device(device), lambda: change(begun))

@@ -24,6 +24,7 @@ from vrestore.errors import ConfigError
 from vrestore.weights.recipe.drawn import Tensors
 from vrestore.weights.recipe.fit import Drawing, Moment, Network
 from vrestore.weights.recipe.looks import COLOURS, LOOKS
+from vrestore.weights.recipe.machine import precise
 from vrestore.weights.recipe.words import TOKENS, WIDTH, Ids, phrase, text_encoder
 
 SIZE, PICTURES = 192, 16
@@ -136,7 +137,7 @@ def shared_autoencoder(device: torch.device | str = "cpu") -> AutoencoderDC:
 def latents_of(vae: AutoencoderDC, pictures: Tensor) -> Tensor:
     """Pictures (n, h, w, 3) in [0, 1], where the autoencoder is, to latents of about unit size."""
     frames = pictures.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
-    with torch.inference_mode(), torch.autocast(frames.device.type, torch.bfloat16):
+    with torch.inference_mode(), precise(frames.device):
         latents: Tensor = vae.encode(frames * 2 - 1).latent.float()
         return latents * float(vae.config.scaling_factor)
 

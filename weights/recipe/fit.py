@@ -20,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vrestore.errors import ConfigError
 from vrestore.weights.recipe.drawn import Ahead, Tensors
-from vrestore.weights.recipe.machine import drawing_threads
+from vrestore.weights.recipe.machine import drawing_threads, precise
 from vrestore.weights.recipe.muon import Optimiser
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -170,7 +170,7 @@ class Fit(Generic[Network]):
         config = self.config
         batch = batch.to(self.device) if isinstance(batch, Tensors) else batch
         rate = learning_rate(self.step, config, config.reached(self.step, self.seconds))
-        with torch.autocast(self.device.type, torch.bfloat16), _attention(self.device):
+        with precise(self.device), _attention(self.device):
             parts = self._losses.losses(self.model, batch, moment)
         self._optimiser.zero_grad()
         torch.stack(list(parts.values())).sum().backward()

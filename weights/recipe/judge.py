@@ -12,6 +12,7 @@ from torch import Tensor
 from vrestore.luma import psnr_y
 from vrestore.priors.embedded_nets import align
 from vrestore.weights.recipe.batch import Batch
+from vrestore.weights.recipe.machine import precise
 from vrestore.weights.recipe.train import Restorer
 
 BORDER = 8
@@ -37,7 +38,7 @@ def restore(model: Restorer, batch: Batch) -> Tensor:
     """One step over the windows of a batch: all frames but the keys, (n, 3, h, w)."""
     clips, frames = batch.sharp.shape[:2]
     wanted = [i for i in range(frames) if i not in batch.keys]
-    with torch.autocast(batch.sharp.device.type, torch.bfloat16):
+    with precise(batch.sharp.device):
         start = model.vae.encode(batch.degraded.flatten(0, 1)).unflatten(0, (clips, frames))
         times = torch.ones(clips, frames, device=start.device)
         times[:, list(batch.keys)] = 0

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import torch
 
-from vrestore.device import resolve_device
+from vrestore.device import resolve_device, resolve_dtype
 
 CHUNK = 4
 """Pieces of work that a process is handed at once."""
@@ -32,6 +32,12 @@ def training_device(name: str) -> torch.device:
         torch.backends.cudnn.allow_tf32 = True
         torch.backends.cudnn.benchmark = True
     return device
+
+
+def precise(device: torch.device) -> torch.autocast:
+    """The precision that networks learn and are judged in: bfloat16 where the device is faster in it, else float32."""
+    found = resolve_dtype("auto", device)
+    return torch.autocast(device.type, torch.bfloat16, enabled=found == torch.bfloat16)
 
 
 def drawing_threads(device: torch.device) -> int:

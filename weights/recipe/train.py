@@ -7,19 +7,22 @@ and the clean latent on random places of the bridge, with a time per clip or per
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vrestore.priors.embedded_nets import BridgeVideoDenoiser, GuidedAutoencoder, align
+from vrestore.errors import ConfigError
+from vrestore.priors.embedded_nets import BridgeVideoDenoiser, GuidedAutoencoder, ResBlock, align
 from vrestore.priors.recurrent import RecurrentGuide
 from vrestore.weights.recipe.batch import LATENT, Batch
 from vrestore.weights.recipe.diets import DIETS
 from vrestore.weights.recipe.drawn import Tensors
 from vrestore.weights.recipe.fit import Drawing, Fit, FitConfig, Moment
 from vrestore.weights.recipe.pool import open_pool, pool_diet
+
+Deep = TypeVar("Deep", GuidedAutoencoder, RecurrentGuide)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +48,8 @@ class TrainConfig(FitConfig):
     shared: Annotated[
         bool, "Go on with the decoder alone; the denoiser of --start is restoration's, and not exported."
     ] = False
+    decoder_blocks: Annotated[int, "With --guided: residual blocks of the decoder; 0: as many as it has."] = 0
+    guide_depth: Annotated[int, "With --guided: residual blocks of the guide, each way; 0: as many as it has."] = 0
     one_step: float = 0.7
     """Share of batches at the degraded end of the bridge."""
     restored_weight: float = 1.0
@@ -70,10 +75,12 @@ class Restorer(nn.Module):
         self.guide = guide
 
 
-def guided(model: Restorer) -> Restorer:
+def guided(model: Restorer, decoder_blocks: int = 0, guide_depth: int = 0) -> Restorer:
     """The model with a `RecurrentGuide`, of which only that and the decoder go on learning.
 
     Where it has none it gets a new one, in place of the blocks through which its decoder looks at the degraded frame.
+    ``decoder_blocks``, ``guide_depth``: residual blocks of the decoder and of the guide, 0 for as many as there are;
+    those that are added change nothing until they have learned.
     """
     if model.guide is None:
         old = model.vae
@@ -81,7 +88,29 @@ def guided(model: Restorer) -> Restorer:
         model.vae = GuidedAutoencoder(**{**sizes, "guide_blocks": 0})
         model.vae.load_state_dict({name: w for name, w in old.state_dict().items() if not name.startswith("guide.2.")})
         model.guide = RecurrentGuide(channels=int(old.config.width))
+    if decoder_blocks:
+        model.vae = deeper(model.vae, decoder_blocks=decoder_blocks)
+    if guide_depth:
+        model.guide = deeper(model.guide, depth=guide_depth)
     return decoding(model)
+
+
+def deeper(network: Deep, **depths: int) -> Deep:
+    """The network with more residual blocks, by name of the setting; the new ones pass on what they get.
+
+    Raises ConfigError where there would be fewer.
+    """
+    sizes = {name: value for name, value in network.config.items() if not name.startswith("_")}
+    for name, depth in depths.items():
+        if depth < sizes[name]:
+            raise ConfigError(f"{name} is {depth}; give {sizes[name]}, what the weights have, or more")
+    there = dict(network.named_modules())
+    grown: Deep = type(network)(**{**sizes, **depths})
+    grown.load_state_dict(network.state_dict(), strict=False)
+    for name, block in grown.named_modules():
+        if isinstance(block, ResBlock) and name not in there:
+            nn.init.zeros_(block.conv_out.weight)
+    return grown
 
 
 def decoding(model: Restorer) -> Restorer:
