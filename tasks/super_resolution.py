@@ -2,6 +2,7 @@
 
 The prior sees every frame enlarged bicubically to the output's size and predicts the sharp one. Afterwards the colour
 is held to the source, and the `fidelity` dial decides how closely the output, reduced again, must match the input.
+At scale 1 it cleans up: the prior sees the frame twice as large, and its answer is reduced again.
 """
 
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Annotated, ClassVar, Literal
 import torch.nn.functional as F
 
 from vrestore.degradation import Resize
+from vrestore.denoising import PIXEL_BYTES, REACH, denoised
 from vrestore.detail import with_detail
 from vrestore.engine import run, stream
 from vrestore.errors import ConfigError
@@ -20,7 +22,7 @@ from vrestore.guidance import project
 from vrestore.luma import psnr_y
 from vrestore.prior_options import PriorOptions
 from vrestore.report import RunOptions, RunResult
-from vrestore.shapes import Frame, OutputFrame
+from vrestore.shapes import Frame, OutputFrame, WorkedFrame
 from vrestore.task import TaskConfig
 
 PROJECTIONS = 12
@@ -32,6 +34,9 @@ COLOUR_REACH = 8
 """Source pixels over which colour is averaged when it is held to the source."""
 COLOUR_TOLERANCE = 1 / 255
 """What a compressed source's averaged colour may itself be wrong by: only more than this is held to it."""
+MOST_DENOISED = 2
+CLEANED_AT = 2
+"""Times the source's size at which the prior sees what is to be cleaned up: it was trained to enlarge."""
 MOST_PIXELS = 16384
 """Longest side of an output."""
 
@@ -40,7 +45,7 @@ MOST_PIXELS = 16384
 class SuperResolutionConfig(PriorOptions, TaskConfig):
     """Settings of ``vrestore sr``."""
 
-    scale: Annotated[Literal[2, 4], "How many times larger."] = 4
+    scale: Annotated[Literal[1, 2, 4], "How many times larger; 1 cleans up noisy or compressed footage."] = 4
     size: Annotated[str | None, "Output size as WIDTHxHEIGHT instead of a scale; no side smaller than the input's."] = (
         None
     )
@@ -50,13 +55,21 @@ class SuperResolutionConfig(PriorOptions, TaskConfig):
         "Left out: none for one step of the embedded prior, and more with every --steps, less above --fidelity 0.5.",
     ] = None
 
+    denoise: Annotated[
+        float | None,
+        "0 to 2: how strongly noise is averaged away first, along the motion of neighbouring frames; 1 fits the noise "
+        "that is measured. Left out: 1 at scale 1, else 0.",
+    ] = None
+
     def __post_init__(self) -> None:
         """Raises ConfigError for a value outside its range."""
         super().__post_init__()
+        if self.denoise is not None and not 0 <= self.denoise <= MOST_DENOISED:
+            raise ConfigError(f"denoise is {self.denoise}; give a number from 0 to {MOST_DENOISED}")
         if self.detail is not None and not 0 <= self.detail <= 1:
             raise ConfigError(f"detail is {self.detail}; give a number from 0 to 1")
-        if self.scale not in (2, 4):
-            raise ConfigError(f"scale is {self.scale}; give 2 or 4, or a size")
+        if self.scale not in (1, 2, 4):
+            raise ConfigError(f"scale is {self.scale}; give 1, 2 or 4, or a size")
         if self.size is not None:
             self.pixels()
 
@@ -68,6 +81,13 @@ class SuperResolutionConfig(PriorOptions, TaskConfig):
         if self.steps is None or self.prior != TaskConfig.prior:  # others draw detail by themselves
             return 0.0
         return (1 - 1 / self.steps) * min(1.0, 2 - 2 * self.fidelity)
+
+    @property
+    def averaged(self) -> float:
+        """How strongly noise is averaged away before the prior sees a frame."""
+        if self.denoise is not None:
+            return self.denoise
+        return 1.0 if self.scale == 1 and self.size is None else 0.0
 
     def pixels(self) -> tuple[int, int] | None:
         """The asked (height, width), if a size was asked for."""
@@ -83,7 +103,7 @@ class SuperResolution:
     """The head behind ``vrestore sr``."""
 
     name: ClassVar[str] = "sr"
-    summary: ClassVar[str] = "Enlarge a video or a still, two or four times or to a size, and restore its detail."
+    summary: ClassVar[str] = "Enlarge a video or a still and restore its detail, or clean it up at its own size."
     config_type: ClassVar[type[TaskConfig]] = SuperResolutionConfig
     config: SuperResolutionConfig
 
@@ -107,14 +127,35 @@ class SuperResolution:
             raise ConfigError(f"the output would be {size[1]}x{size[0]}; at most {MOST_PIXELS} pixels a side work")
         return size
 
-    def degraded(self, source: Frame) -> OutputFrame:
+    def worked_size(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) at which the prior sees a source: the output's, or twice that where nothing is enlarged."""
+        size = self.output_size(height, width)
+        return size if size != (height, width) else (CLEANED_AT * height, CLEANED_AT * width)
+
+    @property
+    def looks(self) -> int:
+        """Neighbours that noise is averaged over."""
+        return REACH if self.config.averaged else 0
+
+    def prepared_bytes(self, height: int, width: int) -> int:
+        """Of neighbours and the motion between them."""
+        return PIXEL_BYTES * height * width if self.config.averaged else 0
+
+    def prepared(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """Frames with less noise."""
+        return denoised(frames, self.config.averaged)
+
+    def degraded(self, source: Frame) -> WorkedFrame:
         """The source enlarged bicubically."""
         height, width = source.shape[-2:]
-        return _resize((height, width), self.output_size(height, width)).apply(source)
+        return _resize((height, width), self.worked_size(height, width)).apply(source)
 
-    def finish(self, restored: OutputFrame, source: Frame, *, exact: bool) -> OutputFrame:
+    def finish(self, restored: WorkedFrame, source: Frame, *, exact: bool) -> OutputFrame:
         """Detail given back; colour held to the source; projected onto what reduces to it, above fidelity 0.5 or where
-        it is exact."""
+        it is exact and nothing was to be cleaned up; reduced to the output's size."""
+        output = self.output_size(*source.shape[-2:])
+        cleaned = output == tuple(source.shape[-2:])
+        exact = exact and not cleaned and not self.config.averaged
         restored = with_detail(restored, self.config.raised)
         small, large = _sizes(source, restored)
         down, up = _resize(large, small), _resize(small, large)
@@ -126,7 +167,7 @@ class SuperResolution:
         if exact and self.config.fidelity >= 0.5:
             iterations = max(iterations, EXACT_PROJECTIONS)
         frame = project(frame.clamp(0, 1), source, down.apply, up.apply, iterations=iterations)
-        return frame.clamp(0, 1)
+        return (down.apply(frame) if cleaned else frame).clamp(0, 1)
 
     def consistency_db(self, output: OutputFrame, source: Frame) -> float:
         """PSNR-Y in dB of the output reduced again, bicubically, against the source."""

@@ -7,6 +7,8 @@ from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 
+import torch
+
 from vrestore.checkpoint import JobFolder, JobState
 from vrestore.clock import Clock
 from vrestore.errors import ResumeError
@@ -21,8 +23,9 @@ from vrestore.priors.guided import guided, unguided
 from vrestore.report import RunOptions, RunResult
 from vrestore.retime import Part
 from vrestore.segments import write_at_once, write_segments
+from vrestore.shapes import Frame
 from vrestore.tally import Tally
-from vrestore.task import Direction, Edits, Scene, Task
+from vrestore.task import Direction, Edits, Prepares, Scene, Task
 from vrestore.video import DecodedFrame, open_reader
 from vrestore.video.mux import Trim
 from vrestore.video.output import at_once, output_bytes
@@ -213,13 +216,17 @@ def _walks(
     # frames before the next one are neighbours to look at; what a head says of a frame may go by all before it
     from_start = direction is not None or isinstance(job.task, Maps)
     first = 0 if from_start else max(0, emitted - prior.facts.reach) // prior.facts.group * prior.facts.group
+    looks = job.task.looks if isinstance(job.task, Prepares) else 0
+    ahead = min(first, looks)
     # so many are under way in an edit that their pictures are not held: each is read again when it is finished
     with open_reader(job.info, keep=job.keep()) as reader, open_reader(job.info, keep=job.keep()) as later:
-        source = _source(job, number, first)
+        source = _source(job, number, first - ahead)
         frames = _timed(reader.frames(source, job.span[1]), clock)
         again = None if direction is None else _timed(later.frames(source + emitted, job.span[1]), clock)
         for part in job.parts[number:]:
-            own = islice(frames, part.shot.stop - source)
+            own: Iterator[DecodedFrame] = islice(frames, part.shot.stop - source)
+            if isinstance(job.task, Prepares) and looks:
+                own = islice(_prepared(job.task, own, clock), ahead, None)
             source = part.shot.stop
             if part.length:
                 scene = Scene(job.first_shot + number, emitted, part.length)
@@ -243,8 +250,26 @@ def _walks(
                 yield number, walk
                 batch = walk.executor.batch  # less, where memory ran out
             deque(own, maxlen=0)  # what comes after the last that is needed
-            first = emitted = 0
+            first = emitted = ahead = 0
             number += 1
+
+
+def _prepared(task: Prepares, frames: Iterator[DecodedFrame], clock: Clock) -> Iterator[DecodedFrame]:
+    """Frames with the pictures that a head makes of them."""
+    waiting: deque[DecodedFrame] = deque()
+
+    def pictures() -> Iterator[Frame]:
+        for frame in frames:
+            waiting.append(frame)
+            yield torch.from_numpy(frame.rgb)
+
+    made = iter(task.prepared(pictures()))
+    while True:
+        with clock.stage("prepare"):
+            picture = next(made, None)
+        if picture is None:
+            return
+        yield replace(waiting.popleft(), rgb=picture.numpy())
 
 
 def _mapped(

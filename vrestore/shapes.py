@@ -9,6 +9,7 @@ from torch import Tensor
 
 Frame = Float[Tensor, "3 height width"]
 OutputFrame = Float[Tensor, "3 out_height out_width"]  # of another size than a `Frame` beside it
+WorkedFrame = Float[Tensor, "3 worked_height worked_width"]  # as a prior sees it, beside both
 AnyFrame = Float[Tensor, "3 _ _"]  # of any size
 Frames = Float[Tensor, "time 3 height width"]
 Latent = Float[Tensor, "channels h w"]

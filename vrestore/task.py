@@ -11,7 +11,7 @@ from vrestore.errors import ConfigError
 from vrestore.luma import psnr_y
 from vrestore.plan import Plan, WindowsPlan
 from vrestore.prior import Conditioning, Prior, PriorFacts
-from vrestore.shapes import AnyFrame, Frame, Latent, OutputFrame
+from vrestore.shapes import AnyFrame, Frame, Latent, OutputFrame, WorkedFrame
 from vrestore.timeline import Retiming
 from vrestore.video import VideoInfo
 
@@ -91,11 +91,12 @@ class Task(Protocol):
         """(height, width) of the output for a source of that size; ConfigError if it cannot be."""
         ...
 
-    def degraded(self, source: Frame) -> OutputFrame:
-        """The source frame at output size: what the prior starts from and is conditioned on."""
+    def degraded(self, source: Frame) -> WorkedFrame:
+        """The source frame at output size, or that of `Supersamples`: what the prior starts from and is conditioned
+        on."""
         ...
 
-    def finish(self, restored: OutputFrame, source: Frame, *, exact: bool) -> OutputFrame:
+    def finish(self, restored: WorkedFrame, source: Frame, *, exact: bool) -> OutputFrame:
         """The output frame: colour held to the source, and as consistent with it as ``fidelity`` asks.
 
         ``exact``: the source's samples are free of a codec's errors, so they may be believed.
@@ -149,6 +150,36 @@ class Measures(Task, Protocol):
 
         It is asked once for a job; the windows are read as they are taken, so a head that needs none costs nothing.
         """
+        ...
+
+
+@runtime_checkable
+class Prepares(Task, Protocol):
+    """A head that changes its frames before anything else sees them: another optional part of the contract."""
+
+    @property
+    def looks(self) -> int:
+        """Frames to either side that a frame is prepared with."""
+        ...
+
+    def prepared_bytes(self, height: int, width: int) -> int:
+        """Memory that preparing takes, for a source of that size."""
+        ...
+
+    def prepared(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """Neighbouring frames of a shot, prepared: as many, in order."""
+        ...
+
+
+@runtime_checkable
+class Supersamples(Task, Protocol):
+    """A head whose prior works at another size than the output's: another optional part of the contract.
+
+    `Task.degraded` is of that size, and so is what `Task.finish` gets.
+    """
+
+    def worked_size(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) at which the prior sees a source of that size."""
         ...
 
 

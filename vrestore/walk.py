@@ -22,7 +22,7 @@ from vrestore.prior import Conditioning, Prior
 from vrestore.priors.guided import unguided
 from vrestore.priors.interpolation import BetweenPrior
 from vrestore.sampling import advance, interpolate, start
-from vrestore.shapes import AnyFrame, Frame, Latent, OutputFrame
+from vrestore.shapes import AnyFrame, Frame, Latent, OutputFrame, WorkedFrame
 from vrestore.store import RamStore, Store
 from vrestore.task import Direction, Inverts, Scene, Task
 from vrestore.timeline import Slot
@@ -236,7 +236,8 @@ class ShotWalk:
             return Restored(entry.source, entry.source, pts, entry.beside)
         after = self._entry(position + 1) if position + 1 < self.executor.plan.frames else None
         with self._clock.stage("prepare"):
-            picture = self._padded(entry.source)
+            degraded = self._task.degraded(entry.source)
+            picture = pad_to(degraded, self._prior.facts.size_multiple)
         with self._clock.stage("reconstruct"):
             here = entry.conditioning | {"degraded": picture.to(latent.device)}
             sides = (None if side is None else side.conditioning for side in (before, after))
@@ -244,7 +245,8 @@ class ShotWalk:
             found = self._prior.decode(latent[None], {name: value[None] for name, value in here.items()})[0]
         size = self._task.output_size(*entry.source.shape[-2:])
         with self._clock.stage("finish"):
-            frame = self._task.finish(unpad(found.cpu(), size), entry.source, exact=self._exact)
+            found = unpad(found.cpu(), (degraded.shape[-2], degraded.shape[-1]))
+            frame = self._task.finish(found, entry.source, exact=self._exact)
             around = resized(entry.beside, size)
             pictures: Mapping[str, AnyFrame] = {}
             if self._direction is not None:
@@ -252,7 +254,7 @@ class ShotWalk:
                 pictures = self._direction.beside(frame, entry.source, entry.conditioning)
         return Restored(frame, entry.source, pts, around, pictures)
 
-    def _padded(self, source: Frame) -> OutputFrame:
+    def _padded(self, source: Frame) -> WorkedFrame:
         """The degraded frame, of a size that the prior takes."""
         return pad_to(self._task.degraded(source), self._prior.facts.size_multiple)
 

@@ -2,17 +2,22 @@
 
 import json
 import tempfile
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import click
 import numpy as np
+import torch
 from programs import reported
 
 from vrestore import CompareConfig, compare
+from vrestore.degradation import add_noise, through_h264, to_uint8
+from vrestore.luma import psnr_y
 from vrestore.plan import WindowsPlan
-from vrestore.video import probe
+from vrestore.video import open_reader, probe
+from vrestore.weights.recipe.judge import load_sequences
 
 PRIOR_STAGES = ("encode", "denoise", "reconstruct")
 
@@ -33,12 +38,16 @@ def restore(clip: Path, output: Path, *options: str, head: str = "sr") -> dict:
 def made_clip(path: Path, frames: int, height: int, width: int) -> Path:
     """A drifting texture, losslessly."""
     texture = np.random.default_rng(0).integers(0, 256, (height * 2, width * 2, 3), np.uint8)
+    return write(path, (np.roll(texture, (n // 2, n), (0, 1))[:height, :width] for n in range(frames)))
+
+
+def write(path: Path, pictures: Iterable[np.ndarray]) -> Path:
+    """RGB uint8 (height, width, 3), losslessly."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=Fraction(25))
-        stream.width, stream.height, stream.pix_fmt = width, height, "bgr0"
-        for n in range(frames):
-            part = np.roll(texture, (n // 2, n), (0, 1))[:height, :width]
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(part), format="rgb24")
+        for picture in pictures:
+            stream.height, stream.width, stream.pix_fmt = *picture.shape[:2], "bgr0"
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
@@ -142,6 +151,47 @@ def tiles(degraded: Path, head: str) -> None:
             restore(degraded, parts, "--tile", tile, head=head)
             scores = compare(whole, parts).scores["b"]
             click.echo(json.dumps({"tile": int(tile), "psnr_rgb_db": scores["psnr_rgb"]}))
+
+
+CLEANUPS = {
+    "noise 8": (8, None),
+    "noise 3": (3, None),
+    "noise 4, crf 26": (4, 26),
+    "crf 28": (0, 28),
+    "crf 34": (0, 34),
+}
+"""Deviation of the noise, in 8-bit levels, and the constant rate factor of H.264, if any."""
+
+
+@main.command()
+@click.argument("sequences", type=click.Path(exists=True, path_type=Path))
+@click.option("--frames", default=9, show_default=True)
+@click.option("--size", default="256x448", show_default=True, help="Of the part that is taken of the middle.")
+@click.option("--denoise", default="0,1", show_default=True)
+def cleanup(sequences: Path, frames: int, size: str, denoise: str) -> None:
+    """PSNR-Y gained by ``--scale 1`` on every folder of frames in SEQUENCES, noisy or compressed."""
+    height, width = map(int, size.split("x"))
+    gains = {(name, how): [] for name in CLEANUPS for how in denoise.split(",")}
+    with tempfile.TemporaryDirectory() as folder:
+        seen, out = Path(folder) / "in.mkv", Path(folder) / "out.mkv"
+        for truth in load_sequences(sequences, frames, (height, width)).values():
+            for name, (deviation, crf) in CLEANUPS.items():
+                noisy = to_uint8(add_noise(truth, deviation, 0.0, torch.Generator().manual_seed(0)))
+                pictures = list(noisy.permute(0, 2, 3, 1).numpy())
+                write(seen, pictures if crf is None else through_h264(pictures, crf))
+                before = psnr_y(read(seen), truth)
+                for how in denoise.split(","):
+                    restore(seen, out, "--scale", "1", "--denoise", how)
+                    gains[name, how].append(psnr_y(read(out), truth) - before)
+    for (name, how), found in gains.items():
+        row = {"degradation": name, "denoise": float(how), "gain_db": round(float(np.mean(found)), 2)}
+        click.echo(json.dumps(row | {"worst_db": round(min(found), 2)}))
+
+
+def read(path: Path) -> torch.Tensor:
+    """All frames, (time, 3, height, width) in [0, 1]."""
+    with open_reader(path) as reader:
+        return torch.stack([torch.from_numpy(frame.rgb) for frame in reader.frames()])
 
 
 if __name__ == "__main__":

@@ -12,7 +12,11 @@ SIZE = (24, 32)
 FRAMES = 22
 
 
-@pytest.mark.parametrize("settings", [{}, {"steps": 4, "fidelity": 0.2}], ids=["one step", "four stochastic steps"])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"steps": 4, "fidelity": 0.2}, {"scale": 1, "denoise": 1.0}],
+    ids=["one step", "four stochastic steps", "denoised"],
+)
 @pytest.mark.usefixtures("small_segments")
 def test_resumed_at_every_segment_equals_undisturbed(head, film, clips, tmp_path, monkeypatch, settings, left_over):
     task, expected = head(**settings), tmp_path / "undisturbed.mkv"

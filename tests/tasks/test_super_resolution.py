@@ -36,6 +36,7 @@ def answer(pair):
     [
         ({}, (68, 132)),
         ({"scale": 2}, (34, 66)),
+        ({"scale": 1}, (17, 33)),
         ({"size": "40x20"}, (20, 40)),
         ({"size": "33X17"}, (17, 33)),
         ({"size": "100x17", "scale": 2}, (17, 100)),
@@ -44,7 +45,8 @@ def answer(pair):
 def test_output_size(settings, size):
     task = SuperResolution(**settings)
     assert task.output_size(17, 33) == size
-    assert task.degraded(torch.rand(3, 17, 33)).shape == (3, *size)
+    twice = size == (17, 33)  # what is to be cleaned up is seen larger
+    assert task.degraded(torch.rand(3, 17, 33)).shape == (3, *((34, 66) if twice else size))
 
 
 @pytest.mark.parametrize("size", ["32x17", "33x16", f"{MOST_PIXELS + 1}x17"])
@@ -57,7 +59,7 @@ def test_sizes_that_cannot_be(size):
 @pytest.mark.parametrize(
     "settings",
     [{"scale": 0}, {"scale": -1}, {"scale": 3}, {"size": "0x10"}, {"size": "big"}, {"size": "10x10x10"}, {"size": ""},
-     {"detail": 1.5}, {"size": "-5x10"}, {"size": "²x10"}],
+     {"detail": 1.5}, {"size": "-5x10"}, {"size": "²x10"}, {"denoise": -0.1}, {"denoise": 2.5}],
 )  # fmt: skip
 def test_settings_out_of_range(settings):
     ((name, value),) = settings.items()
@@ -94,6 +96,35 @@ def test_more_steps_are_sharper(pair):
         sharpness.append(float(frame.diff(dim=-1).square().mean()))
     assert sharpness[0] == sharpness[1]
     assert sharpness[1:] == sorted(set(sharpness[1:]))
+
+
+@pytest.mark.parametrize("frames", [1, 6])
+@pytest.mark.parametrize("size", [(17, 33), (24, 32)])
+def test_at_scale_one_the_size_stays(clips, tmp_path, tiny_prior, frames, size):
+    source = clips.write(tmp_path / "in.mkv", clips.scene(frames, size))
+    output = tmp_path / "out.mkv"
+    result = super_resolve(source, output, scale=1, prior=str(tiny_prior), device="cpu", dtype="float32", window=5)
+    assert (result.frames, result.height, result.width) == (frames, *size)
+    assert clips.read(output)[0].shape == (frames, *size, 3)
+
+
+@pytest.mark.parametrize(("settings", "least"), [({"denoise": 0.0}, 0.5), ({}, 2.0), ({"fidelity": 1.0}, 1.0)])
+def test_at_scale_one_noise_goes(clips, tmp_path, settings, least):
+    """Decibels gained on noise of eight levels, on the prior that comes along."""
+    truth = clips.scene(7, (64, 96)).astype(np.float32)
+    seen = np.clip(truth + np.random.default_rng(0).normal(0, 8, truth.shape), 0, 255).round().astype(np.uint8)
+    source = clips.write(tmp_path / "in.mkv", seen)
+    super_resolve(source, tmp_path / "out.mkv", scale=1, device="cpu", dtype="float32", **settings)
+    before, after = (np.square(found - truth).mean() for found in (seen, clips.read(tmp_path / "out.mkv")[0]))
+    assert 10 * np.log10(before / after) > least
+
+
+def test_what_is_denoised_is_asked_for_or_scale_one():
+    assert SuperResolutionConfig().averaged == SuperResolutionConfig(scale=2).averaged == 0
+    assert SuperResolutionConfig(scale=1).averaged == 1
+    assert SuperResolutionConfig(scale=1, denoise=0.0).averaged == 0
+    assert SuperResolutionConfig(denoise=0.5).averaged == 0.5
+    assert SuperResolution(denoise=0.5).prepared_bytes(10, 10) > SuperResolution().prepared_bytes(10, 10) == 0
 
 
 def test_super_resolve_is_one_call(clips, tmp_path, tiny_prior):

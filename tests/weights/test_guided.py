@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from vrestore.errors import ConfigError
 from vrestore.priors import find_prior
 from vrestore.weights.recipe import judge
 from vrestore.weights.recipe.batch import Batch, clip_motion
@@ -70,6 +71,22 @@ def test_a_new_guide_takes_the_place_of_the_decoders_own_blocks(build):
     assert len(dict(model.vae.named_parameters())) == len(others) - 4 * len(blocks)
     assert torch.equal(judge.restore(model, batch), expected)
     assert guided(model).guide is model.guide  # one that is there goes on
+
+
+def test_blocks_that_are_added_change_nothing_until_they_have_learned(build):
+    clip = pan(3)
+    batch = Batch(clip[None], clip[None], clip_motion(clip)[None])
+    plain = guided(build())
+    nn.init.normal_(plain.guide.tell.weight, std=0.3)
+    sizes = plain.vae.config.decoder_blocks, plain.guide.config.depth
+    expected = judge.restore(plain, batch)
+    grown = guided(plain, sizes[0] + 2, sizes[1] + 1)
+    assert (len(grown.vae.body), len(grown.guide.back[2])) == (sizes[0] + 2, sizes[1] + 1)
+    assert torch.equal(judge.restore(grown, batch), expected)
+    nn.init.normal_(grown.vae.body[-1].conv_out.weight, std=0.3)
+    assert not torch.equal(judge.restore(grown, batch), expected)
+    with pytest.raises(ConfigError, match=r"^decoder_blocks is 1; give \d+"):
+        guided(grown, 1)
 
 
 @pytest.mark.parametrize("frames", [1, 5, 12])

@@ -46,7 +46,8 @@ class Ahead(Generic[Batch]):
 
     def __init__(self, draw: Callable[[int], Batch], first: int, threads: int) -> None:
         self._draw, self._next = draw, first
-        self._workers = ThreadPoolExecutor(threads, "draw")
+        # with more, they and those that compute wait for one another
+        self._workers = ThreadPoolExecutor(threads, "draw", torch.set_num_threads, (1,))
         self._waiting = deque[Future[Batch]]()
         self._depth = threads + 1
 
