@@ -26,7 +26,7 @@ AROUND = 1.0
 """Deviation, in pixels, of the surroundings that must look alike."""
 ALIKE = 1.5
 """Difference at which a neighbour counts a third, at strength 1, over the middle one of a frame."""
-PIXEL_BYTES = 29 * (2 * REACH + 1) + 16 * 2 * REACH + 60
+PIXEL_BYTES = 28 * (2 * REACH + 1) + 16 * 2 * REACH + 60
 """Memory for a pixel of the source: frames with the ways between them, what is brought onto one, what that takes."""
 
 LAPLACIAN = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
@@ -43,7 +43,6 @@ class _Held:
     """A frame, with the ways between it and the one before: flow, and where it can be followed."""
 
     picture: Picture
-    luma: Luma
     back: FlowArray | None = None
     """From this frame to the one before."""
     forth: FlowArray | None = None
@@ -71,10 +70,10 @@ def _connected(frames: Iterable[Frame]) -> Iterator[_Held]:
     for frame in frames:
         luma, picture = luma8(frame), frame.permute(1, 2, 0).float().numpy()
         if before is None:
-            yield _Held(picture, luma)
+            yield _Held(picture)
         else:
             back, forth = dense(luma, before), dense(before, luma)
-            yield _Held(picture, luma, _seen(back, forth), _seen(forth, back))
+            yield _Held(picture, _seen(back, forth), _seen(forth, back))
         before = luma
 
 
