@@ -176,7 +176,7 @@ def test_a_scale_that_is_not_offered(scale, capsys, tmp_path):
     assert cli.main(["sr", str(tmp_path / "in.mp4"), "--scale", scale]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert f"'{scale}' is not one of '2', '4'" in err
+    assert f"'{scale}' is not one of '1', '2', '4'" in err
     assert "Traceback" not in err
 
 
@@ -204,5 +204,5 @@ def test_help(capsys):
     assert cli.main(["sr", "-h"]) == 0
     out = capsys.readouterr().out
     assert "Usage: vrestore sr [OPTIONS] INPUT" in out
-    for option in ("--scale [2|4]", "--size", "--fidelity", "--steps", "--resume", "--dry-run", "--json"):
+    for option in ("--scale [1|2|4]", "--size", "--fidelity", "--steps", "--resume", "--dry-run", "--json"):
         assert option in out
