@@ -45,8 +45,9 @@ def write(path: Path, pictures: Iterable[np.ndarray]) -> Path:
     """RGB uint8 (height, width, 3), losslessly."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=Fraction(25))
-        for picture in pictures:
-            stream.height, stream.width, stream.pix_fmt = *picture.shape[:2], "bgr0"
+        for number, picture in enumerate(pictures):
+            if not number:
+                stream.height, stream.width, stream.pix_fmt = *picture.shape[:2], "bgr0"
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
