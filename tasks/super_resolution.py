@@ -35,6 +35,7 @@ COLOUR_REACH = 8
 COLOUR_TOLERANCE = 1 / 255
 """What a compressed source's averaged colour may itself be wrong by: only more than this is held to it."""
 MOST_DENOISED = 2
+"""On footage with noise of eight levels gains fall from 1 on: more is for what is noisier."""
 CLEANED_AT = 2
 """Times the source's size at which the prior sees what is to be cleaned up: it was trained to enlarge."""
 MOST_PIXELS = 16384
@@ -54,7 +55,6 @@ class SuperResolutionConfig(PriorOptions, TaskConfig):
         "0 to 1: how much of the fine detail that natural pictures have, and the likeliest one lacks, is given back. "
         "Left out: none for one step of the embedded prior, and more with every --steps, less above --fidelity 0.5.",
     ] = None
-
     denoise: Annotated[
         float | None,
         "0 to 2: how strongly noise is averaged away first, along the motion of neighbouring frames; 1 fits the noise "
@@ -129,8 +129,9 @@ class SuperResolution:
 
     def worked_size(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) at which the prior sees a source: the output's, or twice that where nothing is enlarged."""
-        size = self.output_size(height, width)
-        return size if size != (height, width) else (CLEANED_AT * height, CLEANED_AT * width)
+        if self._keeps(height, width):
+            return CLEANED_AT * height, CLEANED_AT * width
+        return self.output_size(height, width)
 
     @property
     def looks(self) -> int:
@@ -153,8 +154,7 @@ class SuperResolution:
     def finish(self, restored: WorkedFrame, source: Frame, *, exact: bool) -> OutputFrame:
         """Detail given back; colour held to the source; projected onto what reduces to it, above fidelity 0.5 or where
         it is exact and nothing was to be cleaned up; reduced to the output's size."""
-        output = self.output_size(*source.shape[-2:])
-        cleaned = output == tuple(source.shape[-2:])
+        cleaned = self._keeps(source.shape[-2], source.shape[-1])
         exact = exact and not cleaned and not self.config.averaged
         restored = with_detail(restored, self.config.raised)
         small, large = _sizes(source, restored)
@@ -168,6 +168,10 @@ class SuperResolution:
             iterations = max(iterations, EXACT_PROJECTIONS)
         frame = project(frame.clamp(0, 1), source, down.apply, up.apply, iterations=iterations)
         return (down.apply(frame) if cleaned else frame).clamp(0, 1)
+
+    def _keeps(self, height: int, width: int) -> bool:
+        """Whether nothing is enlarged, so that the source is cleaned up."""
+        return self.output_size(height, width) == (height, width)
 
     def consistency_db(self, output: OutputFrame, source: Frame) -> float:
         """PSNR-Y in dB of the output reduced again, bicubically, against the source."""

@@ -26,7 +26,7 @@ from vrestore.report import JobPlan, RunOptions
 from vrestore.retime import Part, drafted, plain_parts, retimed_info, retimed_parts
 from vrestore.settings import values_of
 from vrestore.span import frame_span
-from vrestore.task import Edits, Measures, Retimes, Supersamples, Task, TaskConfig
+from vrestore.task import Edits, Measures, Retimes, Task, TaskConfig, seen_size
 from vrestore.timeline import Slot, Timeline
 from vrestore.video import Keep, Shot, VideoInfo, open_reader, probe
 from vrestore.video.output import AnyEncoding, check_output, choose_output
@@ -165,8 +165,7 @@ def prepare(task: Task, input: Path | str, output: Path | str | None, options: R
         raise PriorError(f"the prior {config.prior!r} makes depth, and nothing else; name another one")
     if isinstance(task, Edits):
         task.checked(info, prior.facts)
-    worked = task.worked_size(info.height, info.width) if isinstance(task, Supersamples) else size
-    prior.check(steps_of(prior, config), (info.height, info.width), worked)
+    prior.check(steps_of(prior, config), (info.height, info.width), seen_size(task, info.height, info.width))
     span = frame_span(info, options.start, options.end)
     target = Path("") if output is None else Path(output)
     encoding: AnyEncoding | None = None

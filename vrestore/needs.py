@@ -10,7 +10,7 @@ from vrestore.padding import padded_size
 from vrestore.plan import CrossedPlan, KeyframesPlan, WindowsPlan
 from vrestore.priors import PriorSource
 from vrestore.retime import Part
-from vrestore.task import Edits, Prepares, Supersamples, Task, TaskConfig
+from vrestore.task import Edits, Prepares, Task, TaskConfig, seen_size
 from vrestore.video import VideoInfo
 from vrestore.video.output import AnyEncoding
 
@@ -34,8 +34,7 @@ def needs_of(
     crosses = isinstance(task, Edits) and task.crosses()
     alone = prior.facts.window == 1 and config.propagation == config.motion_guidance == 0 and not crosses
     touching = crosses and prior.facts.window == 1 and config.overlap == TaskConfig.overlap  # nothing to fuse
-    worked = task.worked_size(info.height, info.width) if isinstance(task, Supersamples) else size
-    height, width = padded_size(worked, prior.facts.size_multiple)
+    height, width = padded_size(seen_size(task, info.height, info.width), prior.facts.size_multiple)
     fixed = sum(path.stat().st_size for path in prior.weights())
     if encoding is not None and device.type == "cpu":  # elsewhere encoders take of another memory
         fixed += CODEC_BYTES.get(encoding.codec, OTHER_CODEC_BYTES) * size[0] * size[1]

@@ -183,6 +183,11 @@ class Supersamples(Task, Protocol):
         ...
 
 
+def seen_size(task: Task, height: int, width: int) -> tuple[int, int]:
+    """(height, width) at which the prior sees a source of that size: the output's, unless the head says otherwise."""
+    return task.worked_size(height, width) if isinstance(task, Supersamples) else task.output_size(height, width)
+
+
 @dataclass(frozen=True, eq=False)
 class Seen:
     """A source frame on its way to the prior, with what the prior itself makes of it."""

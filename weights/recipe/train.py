@@ -7,7 +7,7 @@ and the clean latent on random places of the bridge, with a time per clip or per
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -84,8 +84,7 @@ def guided(model: Restorer, decoder_blocks: int = 0, guide_depth: int = 0) -> Re
     """
     if model.guide is None:
         old = model.vae
-        sizes = {name: value for name, value in old.config.items() if not name.startswith("_")}
-        model.vae = GuidedAutoencoder(**{**sizes, "guide_blocks": 0})
+        model.vae = GuidedAutoencoder(**{**_sizes(old), "guide_blocks": 0})
         model.vae.load_state_dict({name: w for name, w in old.state_dict().items() if not name.startswith("guide.2.")})
         model.guide = RecurrentGuide(channels=int(old.config.width))
     if decoder_blocks:
@@ -100,7 +99,7 @@ def deeper(network: Deep, **depths: int) -> Deep:
 
     Raises ConfigError where there would be fewer.
     """
-    sizes = {name: value for name, value in network.config.items() if not name.startswith("_")}
+    sizes = _sizes(network)
     for name, depth in depths.items():
         if depth < sizes[name]:
             raise ConfigError(f"{name} is {depth}; give {sizes[name]}, what the weights have, or more")
@@ -111,6 +110,11 @@ def deeper(network: Deep, **depths: int) -> Deep:
         if isinstance(block, ResBlock) and name not in there:
             nn.init.zeros_(block.conv_out.weight)
     return grown
+
+
+def _sizes(network: GuidedAutoencoder | RecurrentGuide) -> dict[str, Any]:
+    """What a network was made with."""
+    return {name: value for name, value in network.config.items() if not name.startswith("_")}
 
 
 def decoding(model: Restorer) -> Restorer:
