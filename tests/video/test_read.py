@@ -92,8 +92,9 @@ def shared_clip(tmp_path_factory, request):
 
 @pytest.mark.parametrize("turn", [90, 180, -90])
 def test_a_turned_clip_is_shown_upright(make_clip, turn):
-    plain = read(make_clip("plain.mp4", pts=range(3)))
-    turned = read(make_clip("turned.mp4", pts=range(3), rotation=turn))
+    exact = {"qp": "0"}  # with loss, libx264 does not write the same bits twice where it runs its code for AVX-512
+    plain = read(make_clip("plain.mp4", pts=range(3), options=exact))
+    turned = read(make_clip("turned.mp4", pts=range(3), options=exact, rotation=turn))
     for a, b in zip(plain, turned, strict=True):
         np.testing.assert_array_equal(np.rot90(a.rgb, turn // 90, axes=(1, 2)), b.rgb)
         assert b.rgb.flags["C_CONTIGUOUS"]
