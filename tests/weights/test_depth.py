@@ -8,7 +8,10 @@ import torch
 
 from vrestore.errors import ConfigError
 from vrestore.weights.recipe import depth
+from vrestore.weights.recipe.depth_build import Builder, Lamp
 from vrestore.weights.recipe.depth_examples import Examples, Mirror, Readout
+from vrestore.weights.recipe.depth_film import as_filmed
+from vrestore.weights.recipe.depth_furniture import Piece
 from vrestore.weights.recipe.depth_pool import (
     DepthPoolConfig,
     build_depth_pool,
@@ -102,6 +105,31 @@ def test_small_versions_of_a_texture_are_used_where_it_is_far():
 @pytest.fixture(scope="module")
 def bank(data):
     return TextureBank(data / "stills")
+
+
+@pytest.mark.parametrize("turned", [0.0, np.pi / 2])
+def test_one_sees_between_the_legs_of_a_table(bank, turned):
+    build = Builder(np.random.default_rng(0), bank, [Lamp(np.array([0, -2.0, 0]), 1.0)], 0.5, [], [], [])
+    table = Piece(build, np.array([0, 0.5, 3.0]), turned)
+    assert np.allclose(table.place(0.0, 0.0, -1.0), [-np.sin(turned), 0.5, 3 - np.cos(turned)])
+    table.legs(1.0, 1.0, 1.0)
+    wide = 256
+    _, near = render(Scene([*build.surfaces, wall(8, 200)], [], plain(7)), [AHEAD], [0.0], (48, wide))
+    left, right = (wide * (0.5 + sign * 0.5 / np.array([2.5, 3.5])) for sign in (-1, 1))
+    row = near[0, 24]
+    assert row[int(left[0]) + 1] == row[int(right[0]) - 1] == pytest.approx(1 / 2.5, rel=0.02)
+    assert row[int(left[1]) + 1] == row[int(right[1]) - 1] == pytest.approx(1 / 3.5, rel=0.02)
+    assert np.allclose(row[int(left[1]) + 8 : int(right[1]) - 8], 1 / 8)
+
+
+def test_a_clip_is_filmed_by_one_camera():
+    ramp = np.linspace(20, 230, 48 * 64 * 3).reshape(1, 48, 64, 3).astype(np.uint8)
+    shown = [as_filmed(np.random.default_rng(seed), np.repeat(ramp, 2, 0)) for seed in range(12)]
+    for first, second in shown:
+        assert first.dtype == np.uint8
+        assert np.abs(first.mean((0, 1)) - second.mean((0, 1))).max() < 1.5  # but for noise, the same
+    levels = [clip.mean() for clip in shown]
+    assert max(levels) > 1.5 * min(levels)
 
 
 @pytest.mark.parametrize("kind", SCENES, ids=lambda kind: kind.make.__name__)
@@ -207,6 +235,17 @@ def test_training_lowers_the_loss_and_a_run_without_weights_at_noise_ignores_it(
         optimiser.step()
         totals.append(float(total.detach()))
     assert np.mean(totals[-2:]) < 0.9 * np.mean(totals[:2])
+
+
+def test_training_goes_on_from_what_was_exported(tmp_path):
+    torch.manual_seed(0)
+    model = depth.DepthNetwork((16, 32)).eval()
+    picture, times = torch.randn(2, 16, 4, 6), torch.full((2,), 999)
+    expected = model(picture, picture, times, 2).detach()
+    depth.export(model, tmp_path)
+    again = depth.load(tmp_path)
+    assert all(weight.dtype == torch.float32 for weight in again.parameters())
+    assert torch.allclose(again.eval()(picture, picture, times, 2), expected, atol=2e-3)
 
 
 def test_maps_are_judged_up_to_a_scale_and_a_shift():

@@ -253,14 +253,16 @@ def depth_pool(data: Path, pool: Path, clips: int, frames: int, seed: int, jobs:
 @click.argument("pool", type=THERE)
 @click.argument("held", type=THERE)
 @click.argument("run", type=FOLDER)
+@click.option("--start", type=THERE, help="Weights to go on from; else none.")
 @click.option("--small", default=2000, show_default=True, help="Steps before those, at half the size; 0: none.")
 @training(FitConfig(steps=1000, decay=600, rate=3e-3, ema=0.99, batch=depths.SNIPPETS, muon=True))
 @device
-def depth(pool: Path, held: Path, run: Path, small: int, config: FitConfig, device: str) -> None:
+def depth(pool: Path, held: Path, run: Path, start: Path | None, small: int, config: FitConfig, device: str) -> None:
     """Train, or go on with what RUN holds, first at half the size; then export to RUN/weights."""
     torch.manual_seed(config.seed)
     place = training_device(device)
-    model, vae = depths.DepthNetwork(), editors.shared_autoencoder(place)
+    model = depths.DepthNetwork() if start is None else depths.load(start)
+    vae = editors.shared_autoencoder(place)
     model.unet.to(memory_format=torch.channels_last)
     for shrunk, folder, steps in ((2, run / "small", small), (1, run, config.steps)):
         if steps:

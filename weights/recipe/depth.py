@@ -28,7 +28,7 @@ from vrestore.weights.recipe.fit import Drawing, Moment
 
 SNIPPETS, FRAMES = 4, 3
 """Usual snippets of a step and their frames; as many single frames where a step has none."""
-IN_SNIPPETS, AT_THE_END = 0.25, 0.95
+IN_SNIPPETS, AT_THE_END = 0.5, 0.95
 """Share of steps in snippets, and of steps at the noisiest time, where one step starts."""
 WIDTH = 32
 FAR = 0.01
@@ -245,6 +245,17 @@ def write_tokenizer(folder: Path) -> None:
     names = {"bos_token": TOKENS[0], "eos_token": TOKENS[1], "unk_token": TOKENS[1], "pad_token": TOKENS[1]}
     settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 8, **names}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
+
+
+def load(folder: Path) -> DepthNetwork:
+    """What `export` wrote, in float32, to be trained on."""
+    options: dict[str, Any] = {"local_files_only": True, "torch_dtype": torch.float32}
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet", **options)
+    text = CLIPTextModel.from_pretrained(folder / "text_encoder", **options)
+    model = DepthNetwork(tuple(unet.config.block_out_channels))
+    model.unet.load_state_dict(unet.state_dict())
+    model.text.load_state_dict(text.state_dict())
+    return model
 
 
 def export(model: DepthNetwork, folder: Path) -> None:

@@ -15,6 +15,8 @@ from vrestore.weights.recipe.textures import TextureBank
 Rng = np.random.Generator
 GRID = 24
 """Side of the maps of light."""
+OF_ITS_OWN = 0.65
+"""Share of the plain things in a scene that are of its own materials."""
 X, Y, Z = np.eye(3)
 
 
@@ -39,11 +41,15 @@ class Builder:
     balls: list[Ball]
     footprints: list[tuple[float, float, float]]
     """(x, z, radius) of what stands on the ground, which is darker there."""
+    own: Sequence[Texture] = ()
+    """What most of its plain things are made of."""
 
     def texture(self, plain: float, size: int = 256) -> Texture:
         """A photograph, something synthetic, or (``plain``: how often) one colour with little on it."""
         if self.rng.random() >= plain:
             return Texture.of(as_picture(self.bank, self.rng, size))
+        if self.own and self.rng.random() < OF_ITS_OWN:
+            return self.own[int(self.rng.integers(len(self.own)))]
         return Texture.of(painted(self.rng, self.bank, size))
 
     def add(self, surface: Surface, corner_dark: float = 0.0) -> None:
@@ -127,6 +133,21 @@ def painted(rng: Rng, bank: TextureBank, size: int) -> Bytes:
         if rng.random() < 0.5:
             grain = grain.transpose(1, 0, 2)
     return np.asarray(np.clip(colour + grain, 0, 255), np.uint8)
+
+
+def wood(rng: Rng, size: int) -> Bytes:
+    """Light to nearly black, brown or red, with long grain."""
+    tone = rng.uniform(0.08, 0.8) * np.array([255, rng.uniform(120, 200), rng.uniform(40, 130)])
+    grain = rng.normal(0, 1, (size, 8)).astype(np.float32)
+    grain = cv2.resize(cv2.GaussianBlur(grain, (1, 5), 0), (size, size))[..., None]
+    picture = tone * (1 + rng.uniform(0.02, 0.2) * grain)
+    return np.asarray(np.clip(picture if rng.random() < 0.5 else picture.transpose(1, 0, 2), 0, 255), np.uint8)
+
+
+def materials(rng: Rng, bank: TextureBank, size: int = 256) -> list[Texture]:
+    """A few that the things of one room share: mostly wood, and cloth or paint."""
+    woods = [wood(rng, size) for _ in range(int(rng.integers(1, 3)))]
+    return [Texture.of(one) for one in (*woods, *(painted(rng, bank, size) for _ in range(int(rng.integers(1, 3)))))]
 
 
 def outline(rng: Rng, size: int) -> Bytes:

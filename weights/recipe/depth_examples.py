@@ -12,7 +12,7 @@ from vrestore.weights.recipe.depth_pool import open_depth_pool, unit_disparity
 from vrestore.weights.recipe.editing import encoded
 from vrestore.weights.recipe.machine import kept
 
-CLIP_SCALE = 5
+CLIP_SCALE = 3
 """Of so many clips the first two have one scale for all frames, as snippets need it, the others one for each frame."""
 CHANNELS = 16
 CELL, READ = 8, 4

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vrestore.errors import ConfigError
-from vrestore.weights.recipe.depth_scenes import as_filmed, filmed
+from vrestore.weights.recipe.depth_film import as_filmed
+from vrestore.weights.recipe.depth_scenes import filmed
 from vrestore.weights.recipe.depth_world import Bytes, render
 from vrestore.weights.recipe.machine import made
 from vrestore.weights.recipe.textures import TextureBank

@@ -7,12 +7,15 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from vrestore.weights.recipe.depth_build import Builder, Lamp, Rng, X, Y, Z, as_picture, shaded
-from vrestore.weights.recipe.depth_world import Bytes, Camera, Floats, Scene, Surface, Texture, render
+from vrestore.weights.recipe.depth_build import Builder, Lamp, Rng, X, Y, Z, as_picture, materials, shaded
+from vrestore.weights.recipe.depth_furniture import furnish
+from vrestore.weights.recipe.depth_world import Camera, Floats, Scene, Surface, Texture, render
 from vrestore.weights.recipe.textures import TextureBank
 
-FLAT, SHALLOW = 14.0, 1.35
-"""Standard deviation in 8-bit levels, and ratio of the nearest to the farthest, below which a view teaches nothing."""
+FLAT, SHALLOW, EMPTY = 16.0, 1.5, 0.04
+"""Standard deviation in 8-bit levels, ratio of the nearest to the farthest, and share of pixels at edges, below which
+nobody would film a view.
+"""
 Made = tuple[Scene, Floats, float]
 """A scene, with a place and a heading for the camera."""
 
@@ -33,6 +36,7 @@ def room(rng: Rng, bank: TextureBank) -> Made:
     low, high = np.array([-half[0], -height, -half[2]]), np.array([half[0], 0.0, half[2]])
     x, z, up = (high - low) * X, (high - low) * Z, (high - low) * Y
     wall = build.texture(0.85)
+    build.own = materials(rng, bank)
     dark = rng.uniform(0.1, 0.45)
     for corner, along in ((low, x), (low + z, x), (low, z), (low + x, z)):
         look = wall if rng.random() < 0.75 else build.texture(0.6)
@@ -43,88 +47,12 @@ def room(rng: Rng, bank: TextureBank) -> Made:
     camera = rng.uniform([0.15, 0.4, 0.15], [0.85, 0.75, 0.85]) * (high - low) + low
     if rng.random() < 0.6:  # near a wall, looking in
         camera[2] = low[2] + rng.uniform(0.2, 0.8)
-    _furnish(build, half, height, camera)
+    furnish(build, half, height, camera)
     build.surfaces[5] = shaded(build.surfaces[5], build.footprints)
-    heading = rng.uniform(-math.pi, math.pi) if rng.random() < 0.4 else rng.normal(0, 0.5)
+    heading = math.atan2(-camera[0], -camera[2]) + rng.normal(0, 0.5)  # into the room
+    if rng.random() < 0.15:
+        heading = rng.uniform(-math.pi, math.pi)
     return Scene(build.surfaces, build.balls, wall, 0.1), camera, heading
-
-
-def _furnish(build: Builder, half: Floats, height: float, camera: Floats) -> None:
-    rng = build.rng
-    for _ in range(int(rng.poisson(6)) + 1):
-        size = rng.uniform([0.3, 0.3, 0.3], [1.8, min(2.0, height * 0.8), 1.0])
-        at = rng.uniform(-1, 1, 3) * (half - 0.3)
-        turned = rng.normal(0, 0.03) if rng.random() < 0.7 else rng.uniform(-3, 3)
-        if rng.random() < 0.5:  # along a wall
-            side = int(rng.choice([0, 2]))
-            at[side] = np.sign(at[side]) * (half[side] - size[2] / 2 - 0.02)
-            turned += math.pi / 2 if side == 0 else 0
-        at[1] = 0
-        reach = float(np.hypot(size[0], size[2]) / 2)
-        if np.hypot(*(at - camera)[[0, 2]]) < reach + 0.3:
-            continue
-        build.footprints.append((at[0], at[2], reach))
-        _piece(build, at, size, turned)
-    for _ in range(int(rng.integers(0, 5))):
-        _hang(build, half, height)
-    if rng.random() < 0.35:
-        at = rng.uniform(-0.8, 0.8, 3) * half
-        build.pole(at * [1, 0, 1], 0.02, 1.5)
-        build.pole(at * [1, 0, 1] - 1.4 * Y, rng.uniform(0.12, 0.25), 0.3, bright=rng.uniform(1.1, 1.8))
-
-
-def _piece(build: Builder, at: Floats, size: Floats, turned: float) -> None:
-    """A piece of furniture, on the floor at a place."""
-    rng, (w, h, d) = build.rng, size
-    kind = rng.random()
-    right, front = np.array([math.cos(turned), 0, -math.sin(turned)]), np.array([math.sin(turned), 0, math.cos(turned)])
-
-    def part(x: float, y: float, z: float, *sides: float) -> None:
-        build.box(at + x * right - (y + sides[1] / 2) * Y + z * front, sides, turned, 0.8)
-
-    if kind < 0.35:
-        part(0.0, 0.0, 0.0, w, h, d)
-    elif kind < 0.6:  # table, with something on it
-        top = rng.uniform(0.4, 0.9)
-        part(0.0, top, 0.0, w, 0.05, d)
-        for sx in (-1, 1):
-            for sz in (-1, 1):
-                part(sx * (w / 2 - 0.05), 0.0, sz * (d / 2 - 0.05), 0.05, top, 0.05)
-        for _ in range(int(rng.integers(0, 4))):
-            x, z, s = rng.uniform(-0.4, 0.4) * w, rng.uniform(-0.4, 0.4) * d, rng.uniform(0.05, 0.25)
-            if rng.random() < 0.5:
-                part(x, top + 0.05, z, s, rng.uniform(0.5, 2) * s, s)
-            else:
-                build.ball(at + x * right + z * front - (top + 0.05 + s / 2) * Y, np.full(3, s / 2))
-    elif kind < 0.8:  # sofa, chair, bed
-        seat, arm = rng.uniform(0.35, 0.5), 0.12
-        part(0.0, 0.0, 0.0, w, seat, d)
-        part(0.0, seat, d / 2 - arm / 2, w, rng.uniform(0.3, 0.7), arm)
-        if rng.random() < 0.6:
-            part(-w / 2 + arm / 2, seat, 0.0, arm, 0.2, d)
-            part(w / 2 - arm / 2, seat, 0.0, arm, 0.2, d)
-        for _ in range(int(rng.integers(0, 3))):
-            x = rng.uniform(-0.4, 0.4) * w
-            build.ball(at + x * right - (seat + 0.18) * Y, np.array([0.2, 0.18, 0.12]))
-    elif kind < 0.92:
-        build.cutout(at, w * 0.7, min(h, 1.8), rng.uniform(-1, 1))
-    else:
-        build.ball(at - size[1] / 2 * Y, size / 2)
-
-
-def _hang(build: Builder, half: Floats, height: float) -> None:
-    """A picture, a door or a window on a wall."""
-    rng = build.rng
-    side, sign = int(rng.choice([0, 2])), rng.choice([-1.0, 1.0])
-    along = Z if side == 0 else X
-    wide, high = rng.uniform(0.4, 1.5), rng.uniform(0.3, 1.2)
-    top = rng.uniform(0.5, 0.9) * height
-    if rng.random() < 0.3:
-        wide, high = rng.uniform(0.7, 1.1), 2.0
-        top = high
-    place = rng.uniform(-0.8, 0.8) * half * along
-    place[side] = sign * (half[side] - 0.02)
-    build.add(Surface(place - along * wide / 2 - top * Y, along * wide, high * Y, build.texture(0.3)))
 
 
 def street(rng: Rng, bank: TextureBank) -> Made:
@@ -266,10 +194,10 @@ class Kind:
 
 
 SCENES = (
-    Kind(room, 0.45, (-0.05, 0.22), 0.04, True),
-    Kind(street, 0.27, (-0.03, 0.12), 0.12, False),
-    Kind(table, 0.16, (-0.5, 0.25), 0.012, True),
-    Kind(anything, 0.12, (0.0, 0.2), 0.05, False),
+    Kind(room, 0.52, (-0.12, 0.2), 0.04, True),
+    Kind(street, 0.25, (-0.03, 0.12), 0.12, False),
+    Kind(table, 0.15, (-0.5, 0.25), 0.012, True),
+    Kind(anything, 0.08, (0.0, 0.2), 0.05, False),
 )
 
 
@@ -279,7 +207,8 @@ def filmed(rng: Rng, bank: TextureBank, frames: int) -> tuple[Scene, list[Camera
         scene, cameras, times = _taken(rng, bank, frames)
         picture, near = render(scene, cameras[:1], times[:1], (48, 72))
         low, high = np.percentile(near, [4, 96])
-        if picture.std() >= FLAT and high > SHALLOW * max(low, 1e-3):
+        edges = (cv2.Canny(cv2.cvtColor(picture[0], cv2.COLOR_RGB2GRAY), 40, 90) > 0).mean()
+        if picture.std() >= FLAT and high > SHALLOW * max(low, 1e-3) and edges >= EMPTY:
             break
     return scene, cameras, times
 
@@ -301,21 +230,3 @@ def _taken(rng: Rng, bank: TextureBank, frames: int) -> tuple[Scene, list[Camera
         near = rng.uniform(0.1, 2.5) if kind.indoors else rng.uniform(0.05, 1)
         scene = replace(scene, focus=near, aperture=rng.exponential(0.006) / max(near, 0.1))
     return scene, cameras, times
-
-
-def as_filmed(rng: Rng, pictures: Bytes) -> Bytes:
-    """Exposure, white balance, contrast, noise, softness and the blocks of a codec, alike in all frames of a clip."""
-    gain = np.exp(rng.normal(0, 0.25)) * np.exp(rng.normal(0, 0.07, 3))
-    gamma, lift = np.exp(rng.normal(0, 0.18)), rng.uniform(0, 0.06)
-    light = np.clip(pictures.astype(np.float32) / 255 * gain, 0, 1) ** gamma * (1 - lift) + lift
-    sigma, noise = rng.exponential(0.35), rng.exponential(0.012) if rng.random() < 0.7 else 0.0
-    quality = int(rng.integers(35, 96)) if rng.random() < 0.4 else 0
-    found = []
-    for picture in light:
-        seen = cv2.GaussianBlur(picture, (0, 0), sigma) if sigma > 0.3 else picture
-        seen = seen + noise * rng.standard_normal(seen.shape, np.float32)
-        codes = np.clip(seen * 255 + 0.5, 0, 255).astype(np.uint8)
-        if quality:
-            codes = cv2.imdecode(cv2.imencode(".jpg", codes, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
-        found.append(codes)
-    return np.stack(found)
