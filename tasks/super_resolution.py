@@ -7,7 +7,7 @@ At scale 1 it cleans up: the prior sees the frame twice as large, and its answer
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -18,9 +18,10 @@ from vrestore.denoising import PIXEL_BYTES, REACH, denoised
 from vrestore.detail import with_detail
 from vrestore.engine import run, stream
 from vrestore.errors import ConfigError
-from vrestore.guidance import project
+from vrestore.guidance import Operator, project
 from vrestore.luma import psnr_y
 from vrestore.prior_options import PriorOptions
+from vrestore.reduction import Reduction
 from vrestore.report import RunOptions, RunResult
 from vrestore.shapes import Frame, OutputFrame, WorkedFrame
 from vrestore.task import TaskConfig
@@ -28,8 +29,11 @@ from vrestore.task import TaskConfig
 PROJECTIONS = 12
 """Iterations of the projection at fidelity 1: each leaves about half of the inconsistency."""
 EXACT_PROJECTIONS = 2
-"""Iterations that a lossless source always gets: they gain a tenth of a decibel on clean material. On compressed
-material they would copy the codec's errors and lose as much."""
+"""Iterations that a lossless source always gets, under the reduction that was measured: they gain a tenth of a decibel
+on clean material. On compressed material they would copy the codec's errors and lose as much."""
+SHARP, SOFT = 0.38, 0.5
+"""Softness (`Reduction.softness`) of what the embedded prior restores, up to which a source counts as reduced
+bicubically, and from which on by a Gaussian."""
 COLOUR_REACH = 8
 """Source pixels over which colour is averaged when it is held to the source."""
 COLOUR_TOLERANCE = 1 / 255
@@ -74,11 +78,16 @@ class SuperResolutionConfig(PriorOptions, TaskConfig):
             self.pixels()
 
     @property
+    def embedded(self) -> bool:
+        """Whether the prior is the one that things were measured with."""
+        return self.prior == TaskConfig.prior
+
+    @property
     def raised(self) -> float:
         """The detail that is given back: as asked, or what the steps of the embedded prior ask for."""
         if self.detail is not None:
             return self.detail
-        if self.steps is None or self.prior != TaskConfig.prior:  # others draw detail by themselves
+        if self.steps is None or not self.embedded:  # others draw detail by themselves
             return 0.0
         return (1 - 1 / self.steps) * min(1.0, 2 - 2 * self.fidelity)
 
@@ -156,17 +165,19 @@ class SuperResolution:
         it is exact and nothing was to be cleaned up; reduced to the output's size."""
         cleaned = self._keeps(source.shape[-2], source.shape[-1])
         exact = exact and not cleaned and not self.config.averaged
-        restored = with_detail(restored, self.config.raised)
         small, large = _sizes(source, restored)
         down, up = _resize(large, small), _resize(small, large)
+        believed = exact and self.config.fidelity >= 0.5
+        reduced = _reducing(restored, source) if believed and self.config.embedded else down.apply
+        restored = with_detail(restored, self.config.raised)
         drift = _smooth(source - down.apply(restored), large)
         if not exact:
             drift = drift - drift.clamp(-COLOUR_TOLERANCE, COLOUR_TOLERANCE)
-        frame = restored + drift
+        frame = (restored + drift).clamp(0, 1)
+        if believed:
+            frame = project(frame, source, reduced, up.apply, iterations=EXACT_PROJECTIONS)
         iterations = round(PROJECTIONS * max(0.0, 2 * self.config.fidelity - 1))
-        if exact and self.config.fidelity >= 0.5:
-            iterations = max(iterations, EXACT_PROJECTIONS)
-        frame = project(frame.clamp(0, 1), source, down.apply, up.apply, iterations=iterations)
+        frame = project(frame, source, down.apply, up.apply, iterations=iterations)
         return (down.apply(frame) if cleaned else frame).clamp(0, 1)
 
     def _keeps(self, height: int, width: int) -> bool:
@@ -200,6 +211,19 @@ def super_resolve(
 @lru_cache(maxsize=8)
 def _resize(size: tuple[int, int], to: tuple[int, int]) -> Resize:
     return Resize(size, to)
+
+
+@lru_cache(maxsize=8)
+def _reduction(size: tuple[int, int], to: tuple[int, int]) -> Reduction:
+    return Reduction(size, to)
+
+
+def _reducing(restored: OutputFrame, source: Frame) -> Operator:
+    """As the source was reduced, as far as what was restored of it tells."""
+    small, large = _sizes(source, restored)
+    reduction = _reduction(large, small)
+    softness = (reduction.softness(restored, source) - SHARP) / (SOFT - SHARP)
+    return partial(reduction.apply, softness=min(max(softness, 0.0), 1.0))
 
 
 def _sizes(source: Frame, output: OutputFrame) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from vrestore.bicubic import taps
+from vrestore.bicubic import BICUBIC, Kernel, taps
 from vrestore.errors import ConfigError
 
 BLOCK = 64
@@ -26,8 +26,8 @@ Resized = Float[Tensor, "*batch new_height new_width"]
 class _Axis:
     """Resampling of one axis as a banded matrix, kept in blocks of outputs with the inputs that they reach."""
 
-    def __init__(self, n_in: int, n_out: int) -> None:
-        folded, weight = taps(n_in, n_out)
+    def __init__(self, n_in: int, n_out: int, kernel: Kernel) -> None:
+        folded, weight = taps(n_in, n_out, kernel)
         self._n_in = n_in
         self._blocks = [_block(folded[at : at + BLOCK], weight[at : at + BLOCK], at) for at in range(0, n_out, BLOCK)]
 
@@ -59,15 +59,15 @@ def _block(reached: np.ndarray, weight: np.ndarray, at: int) -> tuple[int, int, 
 
 
 class Resize:
-    """Antialiased bicubic resampling, the protocol of super-resolution benchmarks ("BI"), and its adjoint.
+    """Antialiased resampling and its adjoint; bicubic is the protocol of super-resolution benchmarks ("BI").
 
     Sizes are (height, width). Pixel centres align at the picture's edges, which are mirrored.
     """
 
-    def __init__(self, size: tuple[int, int], to: tuple[int, int]) -> None:
+    def __init__(self, size: tuple[int, int], to: tuple[int, int], kernel: Kernel = BICUBIC) -> None:
         if min(*size, *to) < 1:
             raise ConfigError(f"cannot resize {size} to {to}: every side must be at least 1 pixel")
-        self._y, self._x = _Axis(size[0], to[0]), _Axis(size[1], to[1])
+        self._y, self._x = (_Axis(old, new, kernel) for old, new in zip(size, to, strict=True))
 
     def apply(self, x: Pictures) -> Resized:
         """A x."""

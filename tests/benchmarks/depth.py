@@ -11,11 +11,11 @@ import tempfile
 import time
 from pathlib import Path
 
-import av
 import click
 import cv2
 import numpy as np
 import torch
+from clips import write
 
 from vrestore import engine
 from vrestore.depth_walk import DepthWalk
@@ -36,16 +36,6 @@ def say(**values):
 def gradient(near):
     """A vertical gradient, near below."""
     return np.broadcast_to(np.linspace(0, 1, near.shape[1])[None, :, None], near.shape)
-
-
-def write_clip(path, size, frames):
-    """RGB uint8 frames (h, w, 3), losslessly."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("ffv1", rate=25)
-        stream.height, stream.width, stream.pix_fmt = *size, "bgr0"
-        for picture in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")))
-        container.mux(stream.encode(None))
 
 
 def depth_of(source, folder, task=None, **options):
@@ -86,7 +76,7 @@ def worlds(data, clips, frames, seed, parallax):
     with tempfile.TemporaryDirectory() as folder:
         for pictures, near in worlds_of(data, clips, frames, seed):
             source = Path(folder) / "in.mkv"
-            write_clip(source, pictures.shape[1:3], pictures)
+            write(source, pictures)
             maps, _ = depth_of(source, Path(folder), Depth(parallax=parallax), shots=((0, frames),))
             found.append(scores(maps, near))
             plain.append(scores(gradient(near), near))
@@ -146,7 +136,7 @@ def consistency(data, frames, clips):
         folder = Path(temporary)
         for number, (pictures, near) in enumerate(worlds_of(data, clips, frames, 3000)):
             source, whole = folder / "in.mkv", ((0, frames),)
-            write_clip(source, pictures.shape[1:3], pictures)
+            write(source, pictures)
             clean, _ = depth_of(source, folder, Depth(parallax=False), shots=whole)
             with Wandering(3):
                 aligned, _ = depth_of(source, folder, Depth(parallax=False), shots=whole)
@@ -204,7 +194,7 @@ def flicker(clips, frames, side):
         pictures = (np.stack(pictures) * 255).round().astype(np.uint8)
         with tempfile.TemporaryDirectory() as temporary:
             source = Path(temporary) / "in.mkv"
-            write_clip(source, pictures.shape[1:3], pictures)
+            write(source, pictures)
             for name, maps in variants(source, Path(temporary), ((0, len(pictures)),)).items():
                 total.setdefault(name, []).append(temporal(maps, pictures))
                 say(clip=clip.stem, what=name, **total[name][-1])
@@ -316,7 +306,7 @@ def memory(lengths, resolution):
             source = Path(temporary) / "in.mkv"
             wide = cv2.resize(np.random.default_rng(0).random((12, 40, 3), np.float32), (620, 180)) * 255
             place = (np.abs(i % 600 - 300) for i in range(length))  # to and fro
-            write_clip(source, (180, 320), (wide[:, i : i + 320].astype(np.uint8) for i in place))
+            write(source, (wide[:, i : i + 320].astype(np.uint8) for i in place))
             asked = ["--threads", torch.get_num_threads(), "one", source, resolution, length]
             done = subprocess.run(
                 [sys.executable, __file__, *map(str, asked)],

@@ -5,12 +5,12 @@ import tempfile
 from itertools import pairwise
 from pathlib import Path
 
-import av
 import click
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from clips import write
 from programs import reported
 
 from vrestore.temporal import MotionMeter, summarise
@@ -28,17 +28,6 @@ def read(path: Path) -> np.ndarray:
     """Frames uint8 (time, height, width, 3)."""
     with open_reader(path) as reader:
         return np.stack([np.rint(f.rgb * 255).astype(np.uint8).transpose(1, 2, 0) for f in reader.frames()])
-
-
-def written(path: Path, frames: np.ndarray) -> Path:
-    """Frames (time, height, width, 3) uint8, losslessly."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("ffv1", rate=25)
-        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "bgr0"
-        for picture in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")))
-        container.mux(stream.encode(None))
-    return path
 
 
 def edited(clip: Path, output: Path, *options: str) -> dict:
@@ -231,12 +220,12 @@ def masks(colour: str, prompt: str, options: tuple[str, ...]) -> None:
     frames, places = made_scene(12, 192, 256, values)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        clip = written(folder / "in.mkv", frames)
+        clip = write(folder / "in.mkv", frames)
         words = ["--source-prompt", colour, "--mask", f"auto:{colour}", "--feather", "0", "--save-mask"]
         report = edited(clip, folder / "auto.mkv", "--prompt", prompt, *words, *options)
         found = read(Path(report["beside"]["mask"]))[..., 0] > 127
         joint = (found & places).sum((1, 2)) / (found | places).sum((1, 2))
-        drawn = written(folder / "mask.mkv", np.repeat(places[..., None], 3, 3).astype(np.uint8) * 255)
+        drawn = write(folder / "mask.mkv", np.repeat(places[..., None], 3, 3).astype(np.uint8) * 255)
         within = ["--prompt", prompt, "--mask", str(drawn), "--feather", "8"]
         edited(clip, folder / "drawn.mkv", *within, *options)
         ball = np.ones((17, 17), np.uint8)
@@ -262,7 +251,7 @@ def length(lengths: str, side: int, prompt: str, options: tuple[str, ...]) -> No
             folder = Path(name)
             turns = (np.arange(frames) * 2 % side, np.arange(frames) % side)
             source = np.stack([ground[y : y + side, x : x + side] for x, y in zip(*turns, strict=True)])
-            clip = written(folder / "in.mkv", source)
+            clip = write(folder / "in.mkv", source)
             report = edited(clip, folder / "out.mkv", "--prompt", prompt, *options)
             drift = colour_drift(read(folder / "out.mkv")) - colour_drift(source)
         row = {"frames": frames, "peak_mib": round(report["peak_mib"]), "drift_de": round(drift, 2)}

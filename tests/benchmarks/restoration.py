@@ -2,14 +2,12 @@
 
 import json
 import tempfile
-from collections.abc import Iterable
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import click
 import numpy as np
 import torch
+from clips import write
 from programs import reported
 
 from vrestore import CompareConfig, compare
@@ -39,19 +37,6 @@ def made_clip(path: Path, frames: int, height: int, width: int) -> Path:
     """A drifting texture, losslessly."""
     texture = np.random.default_rng(0).integers(0, 256, (height * 2, width * 2, 3), np.uint8)
     return write(path, (np.roll(texture, (n // 2, n), (0, 1))[:height, :width] for n in range(frames)))
-
-
-def write(path: Path, pictures: Iterable[np.ndarray]) -> Path:
-    """RGB uint8 (height, width, 3), losslessly."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("ffv1", rate=Fraction(25))
-        for number, picture in enumerate(pictures):
-            if not number:
-                stream.height, stream.width, stream.pix_fmt = *picture.shape[:2], "bgr0"
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
 
 
 @click.group(help=__doc__)

@@ -9,16 +9,16 @@ DATA/stills holds photographs for the textures. Scenes are drawn from seeds that
 import json
 import tempfile
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import click
 import numpy as np
 import torch
+from clips import write
 from torch import Tensor
 
 from vrestore import Deblurring, Interpolation
+from vrestore.degradation import to_uint8
 from vrestore.flow import between, flow_pair
 from vrestore.luma import psnr_y
 from vrestore.video import open_reader, probe
@@ -34,14 +34,7 @@ SUB_FRAMES = 15
 
 def written(path: Path, frames: Tensor) -> Path:
     """Frames (t, 3, h, w) in [0, 1], losslessly."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("ffv1", rate=Fraction(25))
-        stream.height, stream.width, stream.pix_fmt = frames.shape[-2], frames.shape[-1], "bgr0"
-        for frame in rounded(frames):
-            picture = np.ascontiguousarray((frame * 255).byte().permute(1, 2, 0).numpy())
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
-    return path
+    return write(path, to_uint8(frames).permute(0, 2, 3, 1).numpy())
 
 
 def rounded(frames: Tensor) -> Tensor:
