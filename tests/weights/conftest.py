@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from vrestore.priors.embedded_nets import BridgeVideoDenoiser, GuidedAutoencoder
+from vrestore.weights.recipe.arrays import opened
 from vrestore.weights.recipe.diets import DIETS
-from vrestore.weights.recipe.pool import PoolConfig, build_pool, open_pool
+from vrestore.weights.recipe.pool import PoolConfig, build_pool
 from vrestore.weights.recipe.train import Restorer
 
 POOL = PoolConfig(clips=2, size=64, frames=6, seed=3)
@@ -66,7 +67,7 @@ def pool_folder(pool_folders):
 
 @pytest.fixture
 def pool(pool_folder):
-    return open_pool(pool_folder)
+    return opened(pool_folder)
 
 
 @pytest.fixture

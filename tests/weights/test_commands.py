@@ -35,6 +35,15 @@ def test_a_device_that_is_not_there_ends_a_training_in_a_line(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(("diet", "command"), [("depth", ["train"]), ("restoration", ["depth"])])
+def test_a_pool_of_something_else_is_refused(tmp_path, diet, command):
+    (tmp_path / "pool.json").write_text(json.dumps({"diet": diet, "shapes": {}}))
+    held = [str(tmp_path)] if command == ["depth"] else []
+    result = CliRunner().invoke(main, [*command, str(tmp_path), *held, str(tmp_path / "run"), "--device", "cpu"])
+    assert result.exit_code == 2
+    assert f"holds a pool for {diet}; give one for " in result.stderr
+
+
 @pytest.mark.parametrize("more", [[], ["--guided"]], ids=["no start", "guided"])
 def test_a_denoiser_is_shared_by_what_goes_on_without_a_guide(tmp_path, more):
     (tmp_path / "pool.json").write_text(json.dumps({"diet": "restoration", "shapes": {}}))

@@ -7,6 +7,7 @@ import torch
 from vrestore.degradation import Resize, to_uint8
 from vrestore.flow import between, flow_pair
 from vrestore.priors.motion import aligned_between
+from vrestore.weights.recipe.arrays import opened
 from vrestore.weights.recipe.batch import clip_motion, frames_of, packed_motion, unit
 from vrestore.weights.recipe.diets import DIETS, deblurring, interpolation
 from vrestore.weights.recipe.diets.deblurring import longer_exposure
@@ -19,7 +20,6 @@ from vrestore.weights.recipe.diets.restoration import (
     enlarge_part,
 )
 from vrestore.weights.recipe.footage import footage_clips
-from vrestore.weights.recipe.pool import open_pool
 from vrestore.weights.recipe.textures import TextureBank
 from vrestore.weights.recipe.world import WorldConfig, expose, render_exposed
 
@@ -157,7 +157,7 @@ def test_sharp_footage_stays_sharp(pool_config, monkeypatch):
 
 
 def test_a_triplet_holds_what_flow_makes_of_it(pool_folders):
-    pool = open_pool(pool_folders["interpolation"])
+    pool = opened(pool_folders["interpolation"])
     made = {name: unit(pool[name][2, 0]) for name in interpolation.PICTURES}
     lies_between = made["blend"]
     for side in ("from_left", "from_right"):

@@ -11,10 +11,11 @@ import torch
 
 from vrestore.errors import ConfigError
 from vrestore.flow import warp
+from vrestore.weights.recipe.arrays import diet_of, opened
 from vrestore.weights.recipe.batch import MOTION_UNIT, Batch, augmented
 from vrestore.weights.recipe.depth_pool import DepthPoolConfig, build_depth_pool, open_depth_pool
 from vrestore.weights.recipe.diets import DIETS
-from vrestore.weights.recipe.pool import build_pool, open_pool, pool_diet
+from vrestore.weights.recipe.pool import build_pool
 
 every_diet = pytest.mark.parametrize("name", DIETS)
 
@@ -24,7 +25,7 @@ def parts(batch):
 
 
 def batches(folder, name, seed, first, count, crop=32):
-    diet, pool = DIETS[name], open_pool(folder)
+    diet, pool = DIETS[name], opened(folder)
     rngs = [np.random.default_rng([seed, step]) for step in range(first, first + count)]
     return [diet.draw(pool, rng, crop, 0.45, diet.batch) for rng in rngs]
 
@@ -44,7 +45,7 @@ def test_a_pool_is_a_function_of_seed_and_data(name, data, pool_folders, pool_co
     footage = 11 - DIETS[name].footage_frames
     count = 2 + footage
     assert said == [f"made {count} of {count}", f"pool of {count} clips, {footage} of them footage"]
-    assert pool_diet(tmp_path / "again") == name
+    assert diet_of(tmp_path / "again", DIETS) == name
 
 
 def test_a_pool_that_was_cut_off_is_used_and_goes_on(data, pool_folders, pool_config, tmp_path):
@@ -53,14 +54,14 @@ def test_a_pool_that_was_cut_off_is_used_and_goes_on(data, pool_folders, pool_co
     shutil.copytree(pool_folders["restoration"], pool)
     facts = json.loads((pool / "pool.json").read_text())
     (pool / "pool.json").write_text(json.dumps(facts | {"done": 5}))
-    whole = open_pool(pool_folders["restoration"])
-    for name, array in open_pool(pool, "r+").items():
+    whole = opened(pool_folders["restoration"])
+    for name, array in opened(pool, "r+").items():
         array[5:] = 0
-        np.testing.assert_array_equal(open_pool(pool)[name], whole[name][:5])
+        np.testing.assert_array_equal(opened(pool)[name], whole[name][:5])
     said = []
     build_pool(pool, data, DIETS["restoration"], pool_config, 0, said.append)
     assert len(said) == 2
-    for name, array in open_pool(pool).items():
+    for name, array in opened(pool).items():
         np.testing.assert_array_equal(array, whole[name])
     with pytest.raises(ConfigError, match="holds another pool"):
         build_pool(pool, data, DIETS["restoration"], replace(pool_config, seed=9), 0, said.append)
@@ -77,13 +78,13 @@ def test_clips_with_depth_are_the_same_from_any_number_of_processes(data, tmp_pa
 
 def test_no_pool_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"no pool in .*; make one first"):
-        pool_diet(tmp_path)
+        diet_of(tmp_path, DIETS)
 
 
 @every_diet
 def test_an_open_pool_cannot_be_written(name, pool_folders):
     with pytest.raises(ValueError, match="read-only"):
-        open_pool(pool_folders[name])["sharp"][0] = 0
+        opened(pool_folders[name])["sharp"][0] = 0
 
 
 @every_diet
@@ -144,7 +145,7 @@ def test_augmented_motion_fits_the_augmented_pictures(choose):
 def test_motion_in_a_pool_is_that_of_its_footage(pool_folders):
     """It pans by two pixels a frame: in the previous one everything lies a quarter of a latent pixel to the right."""
     for name in ("restoration", "deblurring"):
-        pool = open_pool(pool_folders[name])
+        pool = opened(pool_folders[name])
         stored = pool["motion"][0] if name == "deblurring" else pool["motion"][0, 0]
         moved = stored[1:-1, :2, 2:-2, 2:-2] / MOTION_UNIT
         assert np.median(moved[:, 0]) == pytest.approx(0.25, abs=0.05)

@@ -11,11 +11,11 @@ from torch import nn
 from vrestore.errors import ConfigError
 from vrestore.priors import find_prior
 from vrestore.weights.recipe import judge
+from vrestore.weights.recipe.arrays import opened
 from vrestore.weights.recipe.batch import Batch
 from vrestore.weights.recipe.diets import DIETS
 from vrestore.weights.recipe.export import export, load
 from vrestore.weights.recipe.fit import Moment, fit, learning_rate
-from vrestore.weights.recipe.pool import open_pool
 from vrestore.weights.recipe.train import Restoring, TrainConfig, bridge_times, lesson, losses, restoring
 
 CONFIG = TrainConfig(steps=4, decay=2, warmup=2, opening=1, crop=32, one_step=0.5)
@@ -119,7 +119,7 @@ def test_keys_teach_nothing(name, pool_folders, build):
     model = build()
     nn.init.zeros_(model.vae.head[-2].weight)
     nn.init.zeros_(model.vae.head[-2].bias)
-    task = drawn(open_pool(pool_folders[name]), name)
+    task = drawn(opened(pool_folders[name]), name)
     batch = task.batch
     wanted = [i for i in range(batch.sharp.shape[1]) if i not in batch.keys]
     assert not task.times[:, list(batch.keys)].any()

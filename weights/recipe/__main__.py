@@ -37,6 +37,7 @@ from vrestore.weights.recipe import editing as editors
 from vrestore.weights.recipe import generation as generators
 from vrestore.weights.recipe import judge as judging
 from vrestore.weights.recipe import moving, statistics
+from vrestore.weights.recipe.arrays import diet_of
 from vrestore.weights.recipe.depth_examples import Examples
 from vrestore.weights.recipe.depth_pool import DepthPoolConfig, build_depth_pool
 from vrestore.weights.recipe.diets import DIETS
@@ -48,7 +49,7 @@ from vrestore.weights.recipe.mapping import Reader, Telling
 from vrestore.weights.recipe.options import FOLDER, THERE, Commands, device, jobs, seed, training
 from vrestore.weights.recipe.pack import pack
 from vrestore.weights.recipe.pointing import POINTED, Pointing, build_things
-from vrestore.weights.recipe.pool import PoolConfig, build_pool, pool_diet
+from vrestore.weights.recipe.pool import PoolConfig, build_pool
 from vrestore.weights.recipe.train import Restorer, TrainConfig, decoding, guided, restoring
 from vrestore.weights.recipe.words import write_tokenizer
 
@@ -99,7 +100,7 @@ def train_command(
     pool: Path, run: Path, sequences: Path | None, start: Path | None, config: TrainConfig, device: str
 ) -> None:
     """Train, or go on with what RUN holds; then export."""
-    diet = DIETS[pool_diet(pool)]
+    diet = DIETS[diet_of(pool, DIETS)]
     tests = diet.tests(judging.load_sequences(sequences) if sequences else {})
     config = replace(config, clean_at_end=min(config.clean, config.clean_at_end))
     if config.guided and (start is None or diet.family == "InterpolationPrior"):

@@ -13,11 +13,11 @@ import torch
 from diffusers import AutoencoderDC
 from torch import Tensor
 
+from vrestore.weights.recipe.arrays import opened
 from vrestore.weights.recipe.batch import LATENT, crop_window, flat, unit
 from vrestore.weights.recipe.drawn import Tensors
 from vrestore.weights.recipe.fit import Drawing, Moment
 from vrestore.weights.recipe.judge import load_sequences
-from vrestore.weights.recipe.pool import open_pool
 
 PICTURES, CROP = 12, 128
 """Usual crops of a step, and their side."""
@@ -68,7 +68,7 @@ class Rebuilding(Drawing[AutoencoderDC, Pictures]):
     """The losses: error of the rebuilt picture and of its gradients, and the latents' size."""
 
     def __init__(self, pool: Path, batch: int = PICTURES, crop: int = CROP) -> None:
-        self._pictures = open_pool(pool)["sharp"]
+        self._pictures = opened(pool)["sharp"]
         self._batch, self._crop = batch or PICTURES, crop
 
     def draw(self, rng: np.random.Generator, moment: Moment) -> Pictures:

@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 from diffusers import AutoencoderDC
 
+from vrestore.weights.recipe.arrays import opened
 from vrestore.weights.recipe.editing import LATENT, SIZE, encoded
 from vrestore.weights.recipe.footage import decoded
 from vrestore.weights.recipe.looks import COLOURS, LOOKS, rendered
 from vrestore.weights.recipe.machine import made
-from vrestore.weights.recipe.pool import open_pool
 
 UNCHANGED, TINTED = 0.14, 0.3
 """Share of examples that keep the picture as it is, and of those that have a colour word."""
@@ -62,7 +62,7 @@ class Clips(Source):
     """The sharp clips of a pool."""
 
     def __init__(self, pool: Path) -> None:
-        self._pictures = open_pool(pool)["sharp"]
+        self._pictures = opened(pool)["sharp"]
         self.frames = (self._pictures.shape[1],)
 
     def crop(self, rng: np.random.Generator) -> np.ndarray:

@@ -3,25 +3,19 @@
 Rendering costs more than a training step. What a pool holds is up to its `Diet`: one for each head that is trained.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor
 
-from vrestore.errors import ConfigError
+from vrestore.weights.recipe.arrays import Arrays, grow, opened
 from vrestore.weights.recipe.batch import Batch
 from vrestore.weights.recipe.footage import footage_clips
 from vrestore.weights.recipe.machine import made
 from vrestore.weights.recipe.textures import TextureBank
-
-Arrays = Mapping[str, np.ndarray]
-
-REPORT = 50
-"""Clips after which a pool counts as longer: one that was cut off goes on from there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,28 +64,6 @@ class Diet(Protocol):
         ...
 
 
-def open_pool(folder: Path, mode: Literal["r", "r+"] = "r") -> Arrays:
-    """Map the arrays in ``folder``: the clips that are made, or all where they are to be written."""
-    facts = _facts(folder)
-    made = facts.get("done") if mode == "r" else None
-    return {
-        name: np.memmap(folder / f"{name}.bin", kind, mode, shape=tuple(shape))[:made]
-        for name, (shape, kind) in facts["shapes"].items()
-    }
-
-
-def pool_diet(folder: Path) -> str:
-    """Name of the diet that a pool was made for."""
-    return str(_facts(folder)["diet"])
-
-
-def _facts(folder: Path) -> dict[str, Any]:
-    if not (folder / "pool.json").is_file():
-        raise ConfigError(f"no pool in {folder}; make one first")
-    found: dict[str, Any] = json.loads((folder / "pool.json").read_text())
-    return found
-
-
 @dataclass(frozen=True)
 class _Sources:
     """What a process makes clips of."""
@@ -108,7 +80,7 @@ _sources: list[_Sources] = []
 
 def _prepare(folder: Path, data: Path, diet: Diet, config: PoolConfig) -> None:
     bank = TextureBank(data / "stills")
-    _sources[:] = [_Sources(open_pool(folder, "r+"), diet, config, bank, _footage(data, diet, config))]
+    _sources[:] = [_Sources(opened(folder, "r+"), diet, config, bank, _footage(data, diet, config))]
 
 
 def _footage(data: Path, diet: Diet, config: PoolConfig) -> Sequence[np.ndarray]:
@@ -138,24 +110,5 @@ def build_pool(folder: Path, data: Path, diet: Diet, config: PoolConfig, jobs: i
     count = config.clips + footage
     shapes = {name: [[count, *shape], kind] for name, (shape, kind) in diet.shapes(config).items()}
     facts = {"diet": diet.name, "config": asdict(config), "footage": footage, "shapes": shapes}
-    first = _begun(folder, facts)
-    for index in made(_fill, range(first, count), jobs, _prepare, folder, data, diet, config):
-        if (index + 1) % REPORT == 0 or index + 1 == count:
-            (folder / "pool.json").write_text(json.dumps(facts | {"done": index + 1}))
-            say(f"made {index + 1} of {count}")
+    grow(folder, facts, lambda rows: made(_fill, rows, jobs, _prepare, folder, data, diet, config), say)
     say(f"pool of {count} clips, {footage} of them footage")
-
-
-def _begun(folder: Path, facts: dict[str, Any]) -> int:
-    """How many clips of a pool are there; its files, empty, where there are none."""
-    if (folder / "pool.json").exists():
-        found = _facts(folder)
-        if {name: found.get(name) for name in facts} != facts:
-            raise ConfigError(f"{folder} holds another pool; use another folder")
-        return int(found.get("done", 0))
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, (shape, kind) in facts["shapes"].items():
-        with (folder / f"{name}.bin").open("wb") as file:
-            file.truncate(int(np.prod(shape)) * np.dtype(kind).itemsize)
-    (folder / "pool.json").write_text(json.dumps(facts | {"done": 0}))
-    return 0

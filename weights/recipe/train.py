@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from vrestore.errors import ConfigError
 from vrestore.priors.embedded_nets import BridgeVideoDenoiser, GuidedAutoencoder, ResBlock, align
 from vrestore.priors.recurrent import RecurrentGuide
+from vrestore.weights.recipe.arrays import diet_of, opened
 from vrestore.weights.recipe.batch import LATENT, Batch
 from vrestore.weights.recipe.diets import DIETS
 from vrestore.weights.recipe.drawn import Tensors
 from vrestore.weights.recipe.fit import Drawing, Fit, FitConfig, Moment
-from vrestore.weights.recipe.pool import open_pool, pool_diet
 
 Deep = TypeVar("Deep", GuidedAutoencoder, RecurrentGuide)
 
@@ -201,7 +201,7 @@ class Restoring(Drawing[Restorer, Lesson]):
     """The losses on a pool, weighted; ``channels``: of the latents."""
 
     def __init__(self, pool: Path, config: TrainConfig, channels: int) -> None:
-        self._pool, self._diet = open_pool(pool), DIETS[pool_diet(pool)]
+        self._pool, self._diet = opened(pool), DIETS[diet_of(pool, DIETS)]
         self._config, self._channels = config, channels
 
     def draw(self, rng: np.random.Generator, moment: Moment) -> Lesson:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vrestore.degradation import add_noise, to_uint8
 from vrestore.flow import between, flow_pair
+from vrestore.weights.recipe.arrays import Arrays
 from vrestore.weights.recipe.batch import (
     Batch,
     Place,
@@ -26,7 +27,7 @@ from vrestore.weights.recipe.batch import (
     unpacked_motion,
 )
 from vrestore.weights.recipe.diets.restoration import compressed
-from vrestore.weights.recipe.pool import Arrays, PoolConfig
+from vrestore.weights.recipe.pool import PoolConfig
 from vrestore.weights.recipe.textures import TextureBank
 from vrestore.weights.recipe.world import WorldConfig, expose, render_exposed
 

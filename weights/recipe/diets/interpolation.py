@@ -10,6 +10,7 @@ from torch import Tensor
 from vrestore.degradation import to_uint8
 from vrestore.flow import Between, between, flow_pair
 from vrestore.priors.motion import aligned_between, motion_of_between
+from vrestore.weights.recipe.arrays import Arrays
 from vrestore.weights.recipe.batch import (
     Batch,
     augmented,
@@ -23,7 +24,7 @@ from vrestore.weights.recipe.batch import (
     unit,
     unpacked_motion,
 )
-from vrestore.weights.recipe.pool import Arrays, PoolConfig
+from vrestore.weights.recipe.pool import PoolConfig
 from vrestore.weights.recipe.textures import TextureBank
 from vrestore.weights.recipe.world import WorldConfig, render_scene
 

@@ -9,6 +9,7 @@ from einops import rearrange
 from torch import Tensor
 
 from vrestore.degradation import Blur, Resize, add_noise, gaussian_kernel, through_h264, to_uint8
+from vrestore.weights.recipe.arrays import Arrays
 from vrestore.weights.recipe.batch import (
     Batch,
     augmented,
@@ -23,7 +24,7 @@ from vrestore.weights.recipe.batch import (
     unit,
     unpacked_motion,
 )
-from vrestore.weights.recipe.pool import Arrays, PoolConfig
+from vrestore.weights.recipe.pool import PoolConfig
 from vrestore.weights.recipe.textures import TextureBank
 from vrestore.weights.recipe.world import WorldConfig, render_exposed
 
