@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from vrestore.errors import ConfigError
+from vrestore.weights import locate
 from vrestore.weights.recipe import depth
 from vrestore.weights.recipe.depth_build import Builder, Lamp
 from vrestore.weights.recipe.depth_examples import Examples, Mirror, Readout
@@ -243,6 +244,8 @@ def test_training_goes_on_from_what_was_exported(tmp_path):
     picture, times = torch.randn(2, 16, 4, 6), torch.full((2,), 999)
     expected = model(picture, picture, times, 2).detach()
     depth.export(model, tmp_path)
+    index, ours = (json.loads((folder / "model_index.json").read_text()) for folder in (tmp_path, locate("depth")))
+    assert index == ours
     again = depth.load(tmp_path)
     assert all(weight.dtype == torch.float32 for weight in again.parameters())
     assert torch.allclose(again.eval()(picture, picture, times, 2), expected, atol=2e-3)

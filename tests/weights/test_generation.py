@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from vrestore.priors.text import load_tokenizer
+from vrestore.weights import locate
 from vrestore.weights.recipe import autoencoder, generation
 from vrestore.weights.recipe.fit import Fit, FitConfig
 from vrestore.weights.recipe.scenes import HUES, SCENES, SIDE, SKIES, Asked
@@ -78,8 +79,10 @@ def test_the_prior_learns_from_clips_that_any_worker_makes_alike(tmp_path, monke
     run = Fit(model, losses, tmp_path / "run", FitConfig(steps=3, warmup=1))
     assert all(np.isfinite(loss) for _ in range(3) for loss in run.advance().values())
     generation.export(run.averaged(), tmp_path / "weights")
-    index = json.loads((tmp_path / "weights" / "model_index.json").read_text())
-    assert index["_class_name"] == "AnimateDiffPipeline"
+    index, ours = (
+        json.loads((path / "model_index.json").read_text()) for path in (tmp_path / "weights", locate("generation"))
+    )
+    assert index == ours
     saved = generation.UNetMotionModel.from_pretrained(tmp_path / "weights" / "unet", torch_dtype=torch.float32)
     torch.testing.assert_close(saved.conv_in.weight, run.averaged().unet.conv_in.weight, atol=1e-3, rtol=0)
 

@@ -25,6 +25,7 @@ from vrestore.weights.recipe.depth_examples import CHANNELS, CLIP_SCALE, Example
 from vrestore.weights.recipe.drawn import Tensors
 from vrestore.weights.recipe.editing import noised
 from vrestore.weights.recipe.fit import Drawing, Moment
+from vrestore.weights.recipe.written import TOLD, write_folder
 
 SNIPPETS, FRAMES = 4, 3
 """Usual snippets of a step and their frames; as many single frames where a step has none."""
@@ -44,6 +45,14 @@ SCHEDULE: dict[str, Any] = {
     "timestep_spacing": "trailing",
     "steps_offset": 1,
 }
+SEEN = {
+    "prediction_type": "disparity",
+    "scale_invariant": True,
+    "shift_invariant": True,
+    "default_denoising_steps": 1,
+    "default_processing_resolution": 288,
+}
+"""What the index says of how pictures are seen and maps meant."""
 TOKENS = ("<|startoftext|>", "<|endoftext|>")
 
 
@@ -260,22 +269,6 @@ def load(folder: Path) -> DepthNetwork:
 
 def export(model: DepthNetwork, folder: Path) -> None:
     """Write the networks in fp16, the tokenizer, the schedule and the index."""
-    for network, name in ((model.unet, "unet"), (model.text, "text_encoder")):
-        network.to(torch.float16).save_pretrained(folder / name)
+    parts: dict[str, Any] = {"unet": model.unet, "text_encoder": model.text, "scheduler": DDIMScheduler(**SCHEDULE)}
+    write_folder(folder, "MarigoldDepthPipeline", parts, TOLD | SEEN)
     write_tokenizer(folder / "tokenizer")
-    DDIMScheduler(**SCHEDULE).save_pretrained(folder / "scheduler")
-    parts: dict[str, Any] = {
-        "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae": ["diffusers", "AutoencoderDC"],
-        "scheduler": ["diffusers", "DDIMScheduler"],
-        "text_encoder": ["transformers", "CLIPTextModel"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
-        "prediction_type": "disparity",
-        "scale_invariant": True,
-        "shift_invariant": True,
-        "default_denoising_steps": 1,
-        "default_processing_resolution": 288,
-    }
-    shared = {"_shared": {"vae": "../autoencoder"}, "_licence": "Apache-2.0"}
-    index = {"_class_name": "MarigoldDepthPipeline", **parts, **shared}
-    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")

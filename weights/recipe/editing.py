@@ -26,6 +26,7 @@ from vrestore.weights.recipe.fit import Drawing, Moment, Network
 from vrestore.weights.recipe.looks import COLOURS, LOOKS
 from vrestore.weights.recipe.machine import precise
 from vrestore.weights.recipe.words import TOKENS, WIDTH, Ids, phrase, text_encoder
+from vrestore.weights.recipe.written import TOLD, write_folder
 
 SIZE, PICTURES = 192, 16
 """Side of the training pictures, and how many a step usually sees."""
@@ -257,17 +258,6 @@ def load(folder: Path, words: Mapping[str, int] | None = None) -> Editor:
 
 def export(model: Editor, folder: Path) -> None:
     """Write the networks in fp16 beside the tokenizer that is there already, the schedule and the index."""
-    for network, name in ((model.unet, "unet"), (model.controlnet, "controlnet"), (model.text, "text_encoder")):
-        network.to(torch.float16).save_pretrained(folder / name)
-    DDIMScheduler(**SCHEDULE).save_pretrained(folder / "scheduler")
-    parts = {
-        "unet": ["diffusers", "UNet2DConditionModel"],
-        "controlnet": ["diffusers", "ControlNetModel"],
-        "text_encoder": ["transformers", "CLIPTextModel"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
-        "scheduler": ["diffusers", "DDIMScheduler"],
-        "vae": ["diffusers", "AutoencoderDC"],
-    }
-    shared = {"_shared": {"vae": "../autoencoder"}, "_licence": "Apache-2.0", "_usual": USUAL}
-    index = {"_class_name": "StableDiffusionControlNetPipeline", **parts, **shared}
-    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+    parts: dict[str, Any] = {"unet": model.unet, "controlnet": model.controlnet, "text_encoder": model.text}
+    parts["scheduler"] = DDIMScheduler(**SCHEDULE)
+    write_folder(folder, "StableDiffusionControlNetPipeline", parts, TOLD | {"_usual": USUAL})

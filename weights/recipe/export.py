@@ -1,7 +1,5 @@
 """Trained weights to and from diffusers' layout: `vae/`, `unet/` and, of some, `guide/` in fp16 safetensors."""
 
-import json
-from copy import deepcopy
 from pathlib import Path
 
 import torch
@@ -10,6 +8,7 @@ from vrestore.priors.embedded_nets import BridgeVideoDenoiser, GuidedAutoencoder
 from vrestore.priors.folder import part_folder
 from vrestore.priors.recurrent import RecurrentGuide
 from vrestore.weights.recipe.train import Restorer
+from vrestore.weights.recipe.written import write_folder
 
 SHARED = {"unet": "../restoration/unet"}
 """Where a prior that goes on with the decoder alone finds its denoiser."""
@@ -20,21 +19,11 @@ def export(model: Restorer, folder: Path, family: str, shared: bool = False) -> 
 
     ``family``: the adapter that runs them. ``shared``: without the denoiser, which lies where `SHARED` says.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    half = deepcopy(model).cpu().to(torch.float16)
-    networks = {"vae": half.vae, "unet": half.unet} | ({} if half.guide is None else {"guide": half.guide})
     apart = SHARED if shared else {}
-    for name, network in networks.items():
-        if name in apart:
-            continue
-        network.save_pretrained(folder / name)
-        config = folder / name / "config.json"
-        values = json.loads(config.read_text())
-        values.pop("_name_or_path", None)  # where the weights came from that training started with
-        config.write_text(json.dumps(values, indent=2) + "\n")
-    parts = {name: ["vrestore", type(network).__name__] for name, network in networks.items()}
-    index = {"_class_name": family, **parts, **({"_shared": apart} if apart else {})}
-    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+    networks = {"vae": model.vae, "unet": model.unet} | ({} if model.guide is None else {"guide": model.guide})
+    written = {name: network for name, network in networks.items() if name not in apart}
+    elsewhere = {name: ["vrestore", type(networks[name]).__name__] for name in apart}
+    write_folder(folder, family, written, elsewhere | ({"_shared": apart} if apart else {}))
 
 
 def load(folder: Path) -> Restorer:

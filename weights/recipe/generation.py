@@ -5,7 +5,6 @@ Timestep Approach", 2024; Chen et al., "Diffusion Forcing", NeurIPS 2024): all a
 here and there, so that one network serves windows, diagonals, chunks and what lies between keyframes.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from vrestore.weights.recipe.fit import Drawing, Moment
 from vrestore.weights.recipe.machine import kept, made
 from vrestore.weights.recipe.scenes import HUES, SCENES, SIDE, SKIES, Asked
 from vrestore.weights.recipe.words import Ids, text_encoder
+from vrestore.weights.recipe.written import TOLD, write_folder
 
 FRAMES, CLIPS = 16, 4
 """Of a training clip; clips of a step."""
@@ -217,16 +217,5 @@ class Showing(Drawing[Generator, Lesson]):
 
 def export(model: Generator, folder: Path) -> None:
     """Write the networks in fp16 beside the tokenizer that is there already, the schedule and the index."""
-    for network, name in ((model.unet, "unet"), (model.text, "text_encoder")):
-        network.to(torch.float16).save_pretrained(folder / name)
-    DDIMScheduler(**SCHEDULE).save_pretrained(folder / "scheduler")
-    parts = {
-        "unet": ["diffusers", "UNetMotionModel"],
-        "text_encoder": ["transformers", "CLIPTextModel"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
-        "scheduler": ["diffusers", "DDIMScheduler"],
-        "vae": ["diffusers", "AutoencoderDC"],
-    }
-    shared = {"_shared": {"vae": "../autoencoder"}, "_licence": "Apache-2.0", "_usual": USUAL}
-    index = {"_class_name": "AnimateDiffPipeline", **parts, **shared}
-    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+    parts: dict[str, Any] = {"unet": model.unet, "text_encoder": model.text, "scheduler": DDIMScheduler(**SCHEDULE)}
+    write_folder(folder, "AnimateDiffPipeline", parts, TOLD | {"_usual": USUAL})
