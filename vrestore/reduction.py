@@ -1,8 +1,9 @@
 """How a source was reduced, measured on what was restored of it: sharply, as bicubic resampling does, or softly, as a
 Gaussian.
 
-A projection on the wrong one loses more than one on the right one gains (on eight training clips, reduced four times:
-.14 dB against .12 for a Gaussian source), and a restored frame tells them apart better than the source by itself.
+A projection on the wrong one loses more than one on the right one gains: on 40 training clips, reduced four times, .28 dB
+against .10 for bicubic sources and .18 against .13 for Gaussian ones. A restored frame tells them apart better than the
+source by itself, if not surely; so what is measured is mixed, not chosen.
 """
 
 from dataclasses import dataclass
