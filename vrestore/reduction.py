@@ -1,9 +1,9 @@
 """How a source was reduced, measured on what was restored of it: sharply, as bicubic resampling does, or softly, as a
 Gaussian.
 
-A projection on the wrong one loses more than one on the right one gains: on 40 training clips, reduced four times, .28 dB
-against .10 for bicubic sources and .18 against .13 for Gaussian ones. A restored frame tells them apart better than the
-source by itself, if not surely; so what is measured is mixed, not chosen.
+A projection on the wrong one loses more than one on the right one gains: on 40 training clips, reduced four times, .28
+dB against .10 for bicubic sources and .18 against .13 for Gaussian ones. No sign tells them apart surely, for what is
+soft by itself looks like what was made soft; so what is measured is mixed, not chosen.
 """
 
 from dataclasses import dataclass
