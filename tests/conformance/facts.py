@@ -77,6 +77,7 @@ class Pictures:
                 self.planes.append(planes_of(frame, depth))
                 self.codec = container.streams.video[0].codec_context.codec.canonical_name
                 self.format = frame.format.name
+                self.color = [int(frame.color_primaries), int(frame.color_trc)]
                 self.aspect = container.streams.video[0].sample_aspect_ratio or Fraction(1)
         self.data = files[0].read_bytes()
 

@@ -21,6 +21,7 @@ from vrestore.video.encode import Encoding
 from vrestore.video.files import replacing
 from vrestore.video.info import Beside, Rgb
 from vrestore.video.pictures import PictureEncoding
+from vrestore.video.png import with_chunks
 
 KINDS = (".png", ".tif", ".tiff", ".exr", ".npz")
 """Suffixes of files of data; a video is one in FFV1."""
@@ -92,14 +93,8 @@ def _gray16(values: np.ndarray, codec: str, note: str) -> bytes:
     if not done:
         raise OutputError(f"a map of {codes.shape[1]}x{codes.shape[0]} cannot be written as .{codec}")
     found = data.tobytes()
-    return _with_text(found, note) if codec == "png" and note else found
-
-
-def _with_text(png: bytes, note: str) -> bytes:
-    """A PNG with a text chunk "Comment" after its header."""
-    body = b"tEXtComment\0" + note.encode("latin-1", "replace")
-    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
-    return png[:33] + chunk + png[33:]
+    comment = b"Comment\0" + note.encode("latin-1", "replace")
+    return with_chunks(found, {b"tEXt": comment}) if codec == "png" and note else found
 
 
 def exr_bytes(planes: Mapping[str, np.ndarray], attributes: Mapping[str, str]) -> bytes:

@@ -14,8 +14,9 @@ from vrestore.video.encode import output_aspect
 from vrestore.video.exr import PRIMARIES, Marks
 from vrestore.video.files import replacing
 from vrestore.video.formats import Formats
-from vrestore.video.info import Beside, Outside, Rgb, VideoInfo
+from vrestore.video.info import Beside, ColorTags, Outside, Rgb, VideoInfo
 from vrestore.video.planes import has_alpha
+from vrestore.video.png import colour_chunks, with_chunks
 from vrestore.video.sequence import Pattern
 from vrestore.video.stills import STILL_SUFFIXES, still_bytes
 from vrestore.video.transfer import transfer_of
@@ -46,6 +47,8 @@ class PictureEncoding:
     """Of a sequence: the number of its first frame."""
     marks: Marks = field(default_factory=Marks)
     """Of .exr: what its header says."""
+    color: ColorTags = field(default_factory=ColorTags)
+    """Of .png: what it is tagged with."""
 
     @property
     def lossless(self) -> bool:
@@ -60,7 +63,8 @@ class PictureEncoding:
     def encoded(self, rgb: Rgb, beside: Beside | None) -> bytes:
         """A file of one picture; OutputError if it cannot be made."""
         suffix, around = f".{self.codec}", beside or _PLAIN
-        return still_bytes(rgb, suffix, self.pix_fmt, transfer=self.transfer, beside=around, marks=self.marks)
+        data = still_bytes(rgb, suffix, self.pix_fmt, transfer=self.transfer, beside=around, marks=self.marks)
+        return with_chunks(data, colour_chunks(self.color)) if suffix == ".png" else data
 
 
 def choose_pictures(
@@ -102,6 +106,8 @@ def choose_pictures(
         pix_fmt = named[formats.pix_fmt]
     aspect = output_aspect(info, size)
     _warn(info, suffix, alpha, aspect)
+    if suffix == ".png":
+        return PictureEncoding("png", pix_fmt, 0, first_number, color=info.color)
     if suffix != ".exr":
         return PictureEncoding(suffix[1:], pix_fmt, 0, first_number)
     primaries = info.chromaticities if info.linear else PRIMARIES.get(info.color.primaries, ())
@@ -113,7 +119,7 @@ def _warn(info: VideoInfo, suffix: str, alpha: bool, aspect: Fraction) -> None:
     if suffix == ".exr":
         if info.color.primaries not in (UNSPECIFIED, *PRIMARIES):
             log.warning("%s: its primaries, %d of H.273, are not written to .exr", info.path, info.color.primaries)
-    elif info.color.primaries in _WIDE_PRIMARIES or info.color.transfer in _HDR_TRANSFERS:
+    elif suffix != ".png" and (info.color.primaries in _WIDE_PRIMARIES or info.color.transfer in _HDR_TRANSFERS):
         log.warning(
             "%s: pictures are not tagged with its colours (primaries %d, transfer %d of H.273); name them where the "
             "pictures are read", info.path, info.color.primaries, info.color.transfer,

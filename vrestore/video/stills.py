@@ -15,6 +15,7 @@ from vrestore.video.exr import Marks, exr_bytes, probe_exr, read_exr
 from vrestore.video.files import replacing
 from vrestore.video.info import AlphaPlane, Beside, ColorTags, Rgb, VideoInfo
 from vrestore.video.planes import frame_to_alpha, frame_to_rgb, has_alpha, pixel_layout, readable_format, rgb_to_frame
+from vrestore.video.png import read_colour
 from vrestore.video.source import open_container, reading, reason
 
 STILL_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".exr")
@@ -60,13 +61,14 @@ def probe_still(path: Path, *, moving: bool = False) -> VideoInfo:
         raise UnsupportedMediaError(f"{path} is too large a picture; split it into parts first") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise UnreadableMediaError(f"{path} is not a readable picture: {str(error).splitlines()[0]}") from error
+    color = read_colour(path) if name == "png" else ColorTags(range=2)
     depth = _pixels(path).dtype.itemsize * 8
     alpha = "a" if transparent and (moving or _alpha(path) is not None) else ""
     return VideoInfo(
         path=path, width=height if turned else width, height=width if turned else height, frames=1, fps=Fraction(1),
         time_base=Fraction(1), start_pts=0, duration_s=0.0, codec=name,
         pix_fmt=f"rgb{alpha}" + {"8": "24", "8a": "", "16": "48le", "16a": "64le"}[f"{depth}{alpha}"],
-        bit_depth=depth, color=ColorTags(range=2), is_still=True,
+        bit_depth=depth, color=color, is_still=True,
     )  # fmt: skip
 
 
