@@ -44,6 +44,13 @@ def test_a_pool_of_something_else_is_refused(tmp_path, diet, command):
     assert f"holds a pool for {diet}; give one for " in result.stderr
 
 
+def test_a_share_is_kept_of_something(tmp_path):
+    told = [str(tmp_path), str(tmp_path), str(tmp_path / "run"), "--keep", "0.5"]
+    result = CliRunner().invoke(main, ["depth", *told])
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: keep is given")
+
+
 @pytest.mark.parametrize("more", [[], ["--guided"]], ids=["no start", "guided"])
 def test_a_denoiser_is_shared_by_what_goes_on_without_a_guide(tmp_path, more):
     (tmp_path / "pool.json").write_text(json.dumps({"diet": "restoration", "shapes": {}}))

@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vrestore.errors import ConfigError
 from vrestore.weights import locate
@@ -249,6 +251,19 @@ def test_training_goes_on_from_what_was_exported(tmp_path):
     again = depth.load(tmp_path)
     assert all(weight.dtype == torch.float32 for weight in again.parameters())
     assert torch.allclose(again.eval()(picture, picture, times, 2), expected, atol=2e-3)
+
+
+@settings(max_examples=10, deadline=None)
+@given(keep=st.floats(0, 1))
+def test_weights_are_mixed_with_those_before(keep):
+    networks = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        networks.append(depth.DepthNetwork((16, 32)))
+    mixed, new, old = networks
+    depth.mix(mixed, old, keep)
+    for weight, a, b in zip(*(network.parameters() for network in (mixed, new, old)), strict=True):
+        torch.testing.assert_close(weight, (1 - keep) * a + keep * b, atol=1e-6, rtol=1e-5)
 
 
 def test_maps_are_judged_up_to_a_scale_and_a_shift():

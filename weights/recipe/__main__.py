@@ -255,11 +255,22 @@ def depth_pool(data: Path, pool: Path, clips: int, frames: int, seed: int, jobs:
 @click.argument("held", type=THERE)
 @click.argument("run", type=FOLDER)
 @click.option("--start", type=THERE, help="Weights to go on from; else none.")
+@click.option(
+    "--keep",
+    default=0.0,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="Share of --start in what is written: what was learned since, beside what was known before.",
+)
 @click.option("--small", default=2000, show_default=True, help="Steps before those, at half the size; 0: none.")
 @training(FitConfig(steps=1000, decay=600, rate=3e-3, ema=0.99, batch=depths.SNIPPETS, muon=True))
 @device
-def depth(pool: Path, held: Path, run: Path, start: Path | None, small: int, config: FitConfig, device: str) -> None:
+def depth(
+    pool: Path, held: Path, run: Path, start: Path | None, keep: float, small: int, config: FitConfig, device: str
+) -> None:
     """Train, or go on with what RUN holds, first at half the size; then export to RUN/weights."""
+    if keep and start is None:
+        raise ConfigError("keep is given, which is a share of --start; give --start, too, or leave it out")
     torch.manual_seed(config.seed)
     place = training_device(device)
     model = depths.DepthNetwork() if start is None else depths.load(start)
@@ -277,6 +288,8 @@ def depth(pool: Path, held: Path, run: Path, start: Path | None, small: int, con
             started = Fit(model, seeing, folder, stage, place)
             best = fit(started, log.info, partial(depths.told, held=judges, vae=vae))
             model.load_state_dict(best.state_dict())
+    if start is not None:
+        depths.mix(model, depths.load(start), keep)
     depths.export(model.eval(), run / "weights")
 
 

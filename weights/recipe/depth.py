@@ -267,6 +267,17 @@ def load(folder: Path) -> DepthNetwork:
     return model
 
 
+@torch.no_grad()
+def mix(model: DepthNetwork, before: DepthNetwork, keep: float) -> None:
+    """Bring a network's weights back towards those that it went on from, by a share in [0, 1].
+
+    What is new is learned at less cost to what was known: Wortsman et al., "Robust fine-tuning of zero-shot models",
+    CVPR 2022, eq. 1.
+    """
+    for weight, old in zip(model.parameters(), before.parameters(), strict=True):
+        weight.lerp_(old.to(weight), keep)
+
+
 def export(model: DepthNetwork, folder: Path) -> None:
     """Write the networks in fp16, the tokenizer, the schedule and the index."""
     parts: dict[str, Any] = {"unet": model.unet, "text_encoder": model.text, "scheduler": DDIMScheduler(**SCHEDULE)}
