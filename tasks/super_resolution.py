@@ -167,9 +167,10 @@ class SuperResolution:
         cleaned = self._keeps(source.shape[-2], source.shape[-1])
         exact = exact and not cleaned and not self.config.averaged
         small, large = _sizes(source, restored)
-        down, up = _resize(large, small), _resize(small, large)
+        reduction, up = _reduction(large, small), _resize(small, large)
+        down = reduction.sharp
         believed = exact and self.config.fidelity >= 0.5
-        reduced = _reducing(restored, source) if believed and self.config.embedded else down.apply
+        reduced = _reducing(reduction, restored, source) if believed and self.config.embedded else down.apply
         restored = with_detail(restored, self.config.raised)
         drift = _smooth(source - down.apply(restored), large)
         if not exact:
@@ -188,7 +189,7 @@ class SuperResolution:
     def consistency_db(self, output: OutputFrame, source: Frame) -> float:
         """PSNR-Y in dB of the output reduced again, bicubically, against the source."""
         small, large = _sizes(source, output)
-        return psnr_y(_resize(large, small).apply(output), source)
+        return psnr_y(_reduction(large, small).sharp.apply(output), source)
 
 
 def super_resolve(
@@ -219,10 +220,8 @@ def _reduction(size: tuple[int, int], to: tuple[int, int]) -> Reduction:
     return Reduction(size, to)
 
 
-def _reducing(restored: OutputFrame, source: Frame) -> Operator:
+def _reducing(reduction: Reduction, restored: OutputFrame, source: Frame) -> Operator:
     """As the source was reduced, as far as what was restored of it tells."""
-    small, large = _sizes(source, restored)
-    reduction = _reduction(large, small)
     softness = (reduction.softness(restored, source) - SHARP) / (SOFT - SHARP)
     return partial(reduction.apply, softness=min(max(softness, 0.0), 1.0))
 

@@ -47,7 +47,8 @@ class Reduction:
 
         For the truth it is 0 or 1, for a restored frame between them: that agrees with both, as far as it can.
         """
-        sharp, soft, seen = (luma(x) for x in (self.sharp.apply(restored), self.soft.apply(restored), source))
+        shown, seen = luma(restored), luma(source)
+        sharp, soft = self.sharp.apply(shown), self.soft.apply(shown)
         rows, columns = (slice(MARGIN, side - MARGIN) for side in self.to)
         apart, left = ((x - sharp)[rows, columns] for x in (soft, seen))
         return float((left * apart).sum() / apart.square().sum().clamp(min=1e-12))

@@ -1,4 +1,4 @@
-"""Lossless clips that benchmarks write."""
+"""Clips that benchmarks write, losslessly, and read."""
 
 from collections.abc import Iterable
 from fractions import Fraction
@@ -6,6 +6,9 @@ from pathlib import Path
 
 import av
 import numpy as np
+import torch
+
+from vrestore.video import open_reader
 
 
 def write(path: Path, pictures: Iterable[np.ndarray]) -> Path:
@@ -19,3 +22,9 @@ def write(path: Path, pictures: Iterable[np.ndarray]) -> Path:
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
+
+
+def read(path: Path) -> torch.Tensor:
+    """All frames, (time, 3, height, width) in [0, 1]."""
+    with open_reader(path) as reader:
+        return torch.stack([torch.from_numpy(frame.rgb) for frame in reader.frames()])

@@ -7,14 +7,14 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
-from clips import write
+from clips import read, write
 from programs import reported
 
 from vrestore import CompareConfig, compare
 from vrestore.degradation import add_noise, through_h264, to_uint8
 from vrestore.luma import psnr_y
 from vrestore.plan import WindowsPlan
-from vrestore.video import open_reader, probe
+from vrestore.video import probe
 from vrestore.weights.recipe.judge import load_sequences
 
 PRIOR_STAGES = ("encode", "denoise", "reconstruct")
@@ -172,12 +172,6 @@ def cleanup(sequences: Path, frames: int, size: str, denoise: str) -> None:
     for (name, how), found in gains.items():
         row = {"degradation": name, "denoise": float(how), "gain_db": round(float(np.mean(found)), 2)}
         click.echo(json.dumps(row | {"worst_db": round(min(found), 2)}))
-
-
-def read(path: Path) -> torch.Tensor:
-    """All frames, (time, 3, height, width) in [0, 1]."""
-    with open_reader(path) as reader:
-        return torch.stack([torch.from_numpy(frame.rgb) for frame in reader.frames()])
 
 
 if __name__ == "__main__":

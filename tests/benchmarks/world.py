@@ -21,7 +21,6 @@ from vrestore import Deblurring, Interpolation
 from vrestore.degradation import to_uint8
 from vrestore.flow import between, flow_pair
 from vrestore.luma import psnr_y
-from vrestore.video import open_reader, probe
 from vrestore.weights.recipe.textures import TextureBank
 from vrestore.weights.recipe.world import WorldConfig, render_exposed, render_scene
 
@@ -40,11 +39,6 @@ def written(path: Path, frames: Tensor) -> Path:
 def rounded(frames: Tensor) -> Tensor:
     """To 8 bits."""
     return (frames.clamp(0, 1) * 255).round() / 255
-
-
-def read(path: Path) -> Tensor:
-    with open_reader(probe(path)) as reader:
-        return torch.stack([torch.from_numpy(frame.rgb) for frame in reader.frames()])
 
 
 def scenes(data: Path, count: int) -> Iterator[tuple[np.random.Generator, TextureBank]]:

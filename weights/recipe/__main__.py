@@ -288,7 +288,7 @@ def depth(
             started = Fit(model, seeing, folder, stage, place)
             best = fit(started, log.info, partial(depths.told, held=judges, vae=vae))
             model.load_state_dict(best.state_dict())
-    if start is not None:
+    if keep and start is not None:
         depths.mix(model, depths.load(start), keep)
     depths.export(model.eval(), run / "weights")
 
