@@ -18,8 +18,8 @@ LEVELS = {
     0: "errors shapes",
     1: "plan plan.* video video.* degradation weights weights.registry metrics temporal clock padding report settings "
     "timeline prompts torchvision_mend bicubic neighbours",
-    2: "noise sampling guidance flow luma gather exposure blending unblending propagation prior prior_options "
-    "conditioning device memory registration steadying parallax fusion noise_sources "
+    2: "noise sampling guidance flow luma gather structure edges exposure blending unblending propagation prior "
+    "prior_options conditioning device memory registration steadying parallax fusion noise_sources "
     "denoising detail reduction",
     3: "executor inversion store checkpoint priors priors.* attention attention_bank attention_layers controls "
     "controls_learned task zero_shot shutter direction masks spectral synthesis attention_time plans "

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vrestore.flow import between, dense, flow_pair, luma8, splat, visible, warp
+from vrestore.flow import between, dense, dense_doubled, flow_pair, luma8, splat, visible, warp
 
 HEIGHT, WIDTH = 96, 128
 INNER = (..., slice(16, -16), slice(16, -16))
@@ -54,9 +54,17 @@ def test_dense_flow_points_from_the_first_to_the_second():
     assert np.abs(flow[16:-16, 16:-16] - [5, -3]).max() < 0.2
 
 
+@pytest.mark.parametrize("move", [(1.4, -0.7), (5, -3), (0, 0)])
+def test_flow_of_doubled_pictures_is_in_pixels_of_theirs(move):
+    flow = dense_doubled(luma8(picture()), luma8(picture(*move)))
+    assert flow.shape == (HEIGHT, WIDTH, 2)
+    assert np.abs(flow[16:-16, 16:-16] - move).max() < 0.2
+
+
 def test_tiny_pictures_have_no_flow():
-    tiny = luma8(torch.rand(3, 8, 40))
+    tiny = luma8(torch.rand(3, 7, 40))
     assert not dense(tiny, tiny).any()
+    assert not dense_doubled(tiny, tiny).any()
 
 
 def test_what_moves_in_front_hides_what_is_behind():

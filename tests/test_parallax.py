@@ -6,17 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vrestore.parallax import (
-    DISTANCES,
-    FARTHEST,
-    Seen,
-    bases,
-    camera_motion,
-    corrected,
-    moves,
-    triangulated,
-    with_parallax,
-)
+from vrestore.parallax import DISTANCES, FARTHEST, LEAST, PLANES, corrected, evidence, with_parallax
+from vrestore.structure import Seen, bases, camera_motion, moves, triangulated
 
 ROWS, COLUMNS = 60, 90
 SMALL = st.floats(-0.02, 0.02)
@@ -97,6 +88,42 @@ def test_what_cannot_be_followed_has_no_say():
     blind = Seen(seen.flow, np.zeros_like(true), seen.error)
     found = corrected(wrong, np.full(true.shape, 128, np.uint8), [blind])
     assert np.abs(found - wrong).max() < 1e-4
+
+
+def test_evidence_is_the_correction_and_what_it_came_from():
+    true = scene(2) + np.float32(0.05)
+    wrong = np.clip(true + 0.3 * (smooth(8) - 0.5), 0, None)
+    seen = exact(true, np.array([0.1, 0, 0, 0, 0, 0]))
+    blind = Seen(seen.flow, np.zeros_like(true), seen.error)
+    luma = np.full(true.shape, 51, np.uint8)
+    found = evidence(wrong, luma, [seen])
+    assert np.array_equal(found.found - FARTHEST, corrected(wrong, luma, [seen]))
+    assert found.surer.mean() > 3
+    assert found.apart.max() < 1e-6  # one flow agrees with itself
+    assert found.likely > 0.95
+    assert evidence(wrong, luma, [blind]).surer.max() < 1e-6
+    planes = found.planes()
+    assert planes.shape == (PLANES, ROWS, COLUMNS)
+    assert planes.dtype == np.float32
+    assert np.allclose(planes[0], 0.2)
+    assert np.array_equal(planes[2], found.found)
+
+
+def test_what_completes_has_the_last_word():
+    lumas, true = filmed(3, 1)
+    given = []
+
+    def half(seen):
+        given.append(seen)
+        return np.float32(0.5) * seen.found
+
+    plain, found = (
+        np.stack(list(with_parallax(lambda i: true[i], lambda i: lumas[i], 3, 0.0, 1.0, complete)))
+        for complete in (None, half)
+    )
+    assert np.allclose(found + FARTHEST, 0.5 * (plain + FARTHEST), atol=1e-6)
+    assert [np.array_equal(seen.luma, luma) for seen, luma in zip(given, lumas, strict=True)] == [True] * 3
+    assert all(seen.first.min() >= LEAST for seen in given)
 
 
 def filmed(frames, shift):

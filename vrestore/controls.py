@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vrestore.controls_learned import LEARNED
+from vrestore.edges import canny_edges
 from vrestore.errors import ConfigError
 from vrestore.shapes import Frame
 
@@ -128,7 +129,7 @@ def luma(frame: Frame) -> Plane:
 
 def canny(frame: Frame) -> Frame:
     """Canny's edges of the colour picture, white on black. Canny, PAMI 1986."""
-    return _grey(torch.from_numpy(cv2.Canny(_bytes(frame), *CANNY)).to(frame) / 255)
+    return _grey(torch.from_numpy(canny_edges(_bytes(frame), *CANNY)).to(frame) / 255)
 
 
 def _sobel(frame: Frame) -> Plane:

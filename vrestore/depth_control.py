@@ -15,6 +15,7 @@ from vrestore.errors import PriorError
 from vrestore.plan import SnippetsPlan
 from vrestore.prior import Prior
 from vrestore.priors import PriorSource, find_prior
+from vrestore.priors.completion import completion_in
 from vrestore.registration import Map
 from vrestore.shapes import Frame
 from vrestore.steadying import REACH
@@ -64,6 +65,7 @@ class DepthMaps:
             picture=picture,
             block=BLOCK,
             parallax=True,
+            complete=completion_in(self.source.folder),
             steady=REACH,
             nearer=self.source.adapter.nearer_is_larger(self.source.folder),
         )

@@ -25,7 +25,7 @@ from vrestore.errors import PriorError
 from vrestore.executor import Executor, State
 from vrestore.flow import luma8
 from vrestore.noise import noise
-from vrestore.parallax import with_parallax
+from vrestore.parallax import Complete, with_parallax
 from vrestore.plan import RefinementPlan, SnippetsPlan, Step
 from vrestore.prior import Conditioning, Prior
 from vrestore.priors import PriorSource
@@ -86,6 +86,8 @@ class Finish:
     """Whether the prior's answers grow towards the camera; otherwise they are negated."""
     parallax: bool = False
     """Whether maps are corrected by how far places move as the camera does. Only inverse depth can be."""
+    complete: Complete | None = None
+    """What makes the best of that and of the prior's map; left out, a correction by hand."""
     steady: int = 0
     """Frames to either side over which maps are averaged along the motion."""
 
@@ -227,7 +229,7 @@ class DepthWalk:
             raise PriorError("no frame of the shot has been seen")
         if finish.corrected:
             low, high = self._range().usual
-            self._replace(lambda first: with_parallax(first.get, lumas.get, count, low, high))
+            self._replace(lambda first: with_parallax(first.get, lumas.get, count, low, high, finish.complete))
         if finish.steady:
             self._replace(lambda first: steadied(first.get, lumas.get, count, finish.steady))
 

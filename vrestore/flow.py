@@ -58,6 +58,13 @@ def dense(first: Luma, second: Luma) -> FlowArray:
     return found
 
 
+def dense_doubled(first: Luma, second: Luma) -> FlowArray:
+    """The same found on pictures twice as large: less of what is thin or goes far is missed, at four times the time."""
+    larger = [cv2.resize(one, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC) for one in (first, second)]
+    found: FlowArray = cv2.resize(dense(*larger), first.shape[::-1], interpolation=cv2.INTER_AREA) / 2
+    return found
+
+
 def visible(forward: FlowArray, backward: FlowArray) -> np.ndarray:
     """Pixels of the first picture that the second shows: forward and backward flow agree there, bool (height, width).
 

@@ -1,193 +1,77 @@
 """Nearness from parallax: where the camera moves, what is near moves more, and that corrects maps of a prior.
 
-Between two frames of a scene at rest the flow at a place is ``near * A t + B w`` (Longuet-Higgins and Prazdny, "The
-interpretation of a moving retinal image", 1980): the camera's translation t counts by inverse depth, its rotation w
-does not. With the prior's map for a first guess of inverse depth both follow by least squares; with both, the flow
-tells inverse depth at every place, as surely as the translation there is large; and the better map tells the motion
-better. What the flow says enters as a correction of the map, weighted by how sure it is and spread along the picture
-(guided filter, He et al., 2013). Without parallax the map stays as it was: a camera that stands or only turns tells
-nothing, and what moves by itself would be taken for near or far.
+With the prior's map for a first guess of inverse depth the flow tells the camera's motion, that tells inverse depth
+(`structure`), and the better map tells the motion better. What the flow says enters as a correction of the map,
+weighted by how sure it is and spread along the picture (guided filter, He et al., 2013). Without parallax the map stays
+as it was: a camera that stands or only turns tells nothing, and what moves by itself would be taken for near or far. A
+network that learned where such a correction errs may have the last word (`Complete`).
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 import cv2
 import numpy as np
 from jaxtyping import Float
 
-from vrestore.flow import FlowArray, Luma, dense, followed
+from vrestore.flow import Luma
 from vrestore.registration import Map
+from vrestore.structure import Motion, Seen, camera_motion, moves, triangulated
 
 DISTANCES = (1, 3, 8)
 """Frames to either side with which one is compared."""
-PIXEL_BYTES = 300
-"""Of a pixel: a dozen flows that wait, with trust and error, and what one frame's correction takes."""
+PIXEL_BYTES = 700
+"""Of a pixel: a dozen flows that wait, with trust and error, one that is being found, and what one frame's correction
+takes."""
 ROUNDS = 4
 """Of motion from maps and maps from motion."""
-FIRST, AGAIN = 12, 4
-"""Reweightings of a motion when it is new, and when it was known in the round before."""
-NOISE, GROWS = 0.3, 0.03
-"""Error of a flow vector in pixels, at least, and as a part of its length."""
-RETURNS = 0.7
-"""Distance in pixels from which on a flow that is followed there and back is trusted half."""
-PATCH, TEXTURE = 9, 50.0
-"""Side of the square that has to look like something for its flow to be trusted; least eigenvalue of its structure
-tensor, as OpenCV scales it, from which on it is by half."""
 DOUBT = 0.1
 """Error of a prior's map, as a part of its range: what the flow has to be surer than."""
 FARTHEST = 0.05
 """Guess of the inverse depth of the farthest place, as a part of the range: a prior leaves it open."""
-LEAST, SAYS = 0.003, (-0.3, 3.0)
-"""Least inverse depth of a corrected map; what flow may say of it, for it errs also about the infinitely far."""
+LEAST = 0.003
+"""Least inverse depth of a corrected map."""
 MENDED = 0.09
 """Variance that is left to a map that is surely corrected, as a part of what it had."""
-FOCAL = 0.9
-"""Focal length in picture widths that is taken where none is known: 58 degrees across."""
-GRID = 58
-"""Places across the picture on which motion is found."""
 SPREAD, AROUND = 24, 12
 """Parts of the picture's width that the guided filter reaches to each side, and in whose mean sureness a correction
 counts."""
-ODD = 4.0
-"""Squared distance, in deviations, from which on what is seen is taken for something that moves by itself."""
-AT_REST, SOFT = 0.5, 0.05
-"""Share of the picture, explained by a camera that only turns, at which its translation is believed by half; and how
-soft that is."""
 SURE, EDGE = 0.3, 1e-3
 """Sureness with which a correction counts half; contrast (a variance) from which on the filter keeps an edge."""
-
-Basis = Float[np.ndarray, "2 3 rows columns"]
-Motion = Float[np.ndarray, " 6"]
-"""Translation (3), in the unit of one over the map, and rotation (3) in radians; flow is in picture widths."""
-
-
-@lru_cache(maxsize=2)
-def bases(rows: int, columns: int) -> tuple[Basis, Basis]:
-    """What a unit of translation (times inverse depth) and of rotation moves every pixel by, in picture widths."""
-    x = np.broadcast_to((np.arange(columns, dtype=np.float32) + 0.5 - columns / 2) / columns, (rows, columns))
-    y = np.broadcast_to(((np.arange(rows, dtype=np.float32) + 0.5 - rows / 2) / columns)[:, None], (rows, columns))
-    none, focal = np.zeros_like(x), np.full_like(x, FOCAL)
-    translation = [[focal, none, -x], [none, focal, -y]]
-    rotation = [[-x * y / FOCAL, FOCAL + x * x / FOCAL, -y], [-FOCAL - y * y / FOCAL, x * y / FOCAL, x]]
-    return np.array(translation, np.float32), np.array(rotation, np.float32)
+PLANES = 6
+"""Pictures that `Evidence.planes` stacks."""
 
 
 @dataclass(frozen=True)
-class Seen:
-    """Flow from a frame to another in picture widths, how far each vector is trusted, and its error."""
+class Evidence:
+    """What a prior and the motion around a frame say of its inverse depth, in the unit of the map's range."""
 
-    flow: FlowArray
-    trust: Map
-    error: Map
+    luma: Luma
+    first: Map
+    """The prior's."""
+    found: Map
+    """Corrected by the flow."""
+    says: Map
+    """What the flows say, in the mean by how sure they are."""
+    surer: Map
+    """How many times as sure that is as the prior (a ratio of precisions)."""
+    apart: Map
+    """How far the flows are from their mean, in the mean."""
+    likely: float
+    """How likely the camera moved, in the mean: see `moves`."""
 
-    @classmethod
-    def between(cls, first: Luma, second: Luma) -> tuple["Seen", "Seen"]:
-        """From the first to the second, and back."""
-        there, back = dense(first, second), dense(second, first)
-        return cls._of(there, back, first), cls._of(back, there, second)
-
-    @classmethod
-    def _of(cls, flow: FlowArray, back: FlowArray, luma: Luma) -> "Seen":
-        rows, columns = flow.shape[:2]
-        y, x = np.mgrid[0:rows, 0:columns].astype(np.float32)
-        x, y = x + flow[..., 0], y + flow[..., 1]
-        returned = flow + followed(flow, back)
-        inside = (x >= 0) & (x <= columns - 1) & (y >= 0) & (y <= rows - 1)
-        trust = inside / (1 + (returned**2).sum(-1) / RETURNS**2)
-        texture = cv2.cornerMinEigenVal(luma.astype(np.float32), PATCH)
-        trust = trust * texture / (texture + TEXTURE)
-        error = np.maximum(NOISE, GROWS * np.linalg.norm(flow, axis=-1))
-        return cls(flow / columns, trust.astype(np.float32), (error / columns).astype(np.float32))
+    def planes(self) -> Float[np.ndarray, "6 rows columns"]:
+        """All of it but ``likely``, as a network sees it: luma in [0, 1], ``surer`` as its logarithm."""
+        luma = self.luma.astype(np.float32) / 255
+        return np.stack([luma, self.first, self.found, self.says, np.log1p(self.surer), self.apart])
 
 
-@dataclass(frozen=True)
-class _Grid:
-    """What is known at n places of a frame."""
-
-    translation: np.ndarray
-    """(2, 3, n)."""
-    sides: np.ndarray
-    """What a motion moves each place by: (2, 6, n)."""
-    vague: np.ndarray
-    """Variance of inverse depth."""
-    flow: np.ndarray
-    """(2, n)."""
-    trust: np.ndarray
-    noise: float
-    """Variance of flow."""
-
-    @classmethod
-    def of(cls, near: Map, doubt: Map, seen: Seen) -> "_Grid":
-        step = max(1, near.shape[1] // GRID)
-        grid = np.s_[..., step // 2 :: step, step // 2 :: step]
-        translation, rotation = (basis[grid].reshape(2, 3, -1).astype(np.float64) for basis in bases(*near.shape))
-        depth, vague, trust = (of[grid].ravel().astype(np.float64) for of in (near, doubt, seen.trust))
-        flow = np.moveaxis(seen.flow, -1, 0)[grid].reshape(2, -1).astype(np.float64)
-        sides = np.concatenate([depth * translation, rotation], 1)
-        return cls(translation, sides, vague**2, flow, trust, float(np.median(seen.error)) ** 2)
-
-    def judged(self, motion: Motion) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Equations along and across the translation (2, 6, n), what they are to give (2, n), how sure they are as a
-        part of flow's sureness (2, n), and the squared distance from what is seen, in its deviations (n,)."""
-        x, y = np.tensordot(motion[:3], self.translation, (0, 1))
-        size = x * x + y * y
-        still, length = size == 0, np.sqrt(size) + 1e-30
-        x, y = np.where(still, 1.0, x / length), y / length
-        rows = np.stack([x * self.sides[0] + y * self.sides[1], x * self.sides[1] - y * self.sides[0]])
-        wanted = np.stack([x * self.flow[0] + y * self.flow[1], x * self.flow[1] - y * self.flow[0]])
-        sure = np.stack([self.noise / (self.noise + self.vague * size), np.ones_like(size)])
-        left = wanted - np.tensordot(motion, rows, (0, 1))
-        return rows, wanted, sure, (sure[0] * left[0] ** 2 + sure[1] * left[1] ** 2) / self.noise
-
-    def fitted(self, motion: Motion, times: int, free: slice) -> Motion:
-        """The motion after so many reweightings; what is not ``free`` stays."""
-        for _ in range(times):
-            rows, wanted, sure, away = self.judged(motion)
-            weight = self.trust * sure / (1 + away / ODD)
-            sides = np.concatenate(rows[:, free], -1)
-            system = sides * weight.ravel()
-            motion = np.zeros(6)
-            motion[free] = np.linalg.solve(system @ sides.T + 1e-9 * np.eye(len(sides)), system @ wanted.ravel())
-        return motion
+Complete = Callable[[Evidence], Map]
+"""Makes the best map of all that was seen."""
 
 
-def camera_motion(near: Map, doubt: Map, seen: Seen, known: Motion | None = None) -> Motion:
-    """The motion that explains a flow best, given inverse depth and its error, robustly.
-
-    What the flow says along a place's translation counts less where inverse depth is in doubt; what it says across
-    does not depend on inverse depth. ``known``: where to start from.
-    """
-    start, times = (np.zeros(6), FIRST) if known is None else (known, AGAIN)
-    return _Grid.of(near, doubt, seen).fitted(start, times, slice(6))
-
-
-def moves(seen: Seen) -> float:
-    """How likely the camera moved, and did not stand or turn while things moved before it: 0 to 1.
-
-    If turning alone explains most of the picture, the rest may as well move by itself.
-    """
-    none = np.zeros_like(seen.trust)  # how near places are makes no difference to one that turns
-    grid = _Grid.of(none, none, seen)
-    *_, away = grid.judged(grid.fitted(np.zeros(6), FIRST, slice(3, 6)))
-    share = float((grid.trust * (away < ODD)).sum() / (grid.trust.sum() + 1e-9))
-    return float(1 / (1 + np.exp((share - AT_REST) / SOFT)))
-
-
-def triangulated(motion: Motion, seen: Seen) -> tuple[Map, Map]:
-    """Inverse depth by which a motion explains a flow, and one over its variance; none of it across the motion."""
-    translation, rotation = bases(*seen.trust.shape)
-    x, y = np.tensordot(motion[:3].astype(np.float32), translation, (0, 1))
-    left_x, left_y = np.moveaxis(seen.flow, -1, 0) - np.tensordot(motion[3:].astype(np.float32), rotation, (0, 1))
-    size = x * x + y * y + np.float32(1e-12)
-    across = (left_x * y - left_y * x) ** 2 / size
-    precision = seen.trust * size / seen.error**2 / (1 + across / (ODD * seen.error**2))
-    return np.clip((left_x * x + left_y * y) / size, *SAYS), precision
-
-
-def corrected(near: Map, luma: Luma, others: list[Seen]) -> Map:
-    """A map, its range from 0 to 1, corrected by flows to other frames."""
+def evidence(near: Map, luma: Luma, others: list[Seen]) -> Evidence:
+    """Of a map, its range from 0 to 1, and flows to other frames, one at least."""
     first = np.clip(near + FARTHEST, LEAST, None)
     doubt = DOUBT * float(np.subtract(*np.percentile(first, [95, 5]))) + 1e-6
     guide, found, vague = luma.astype(np.float32) / 255, first, np.full_like(first, doubt)
@@ -195,18 +79,33 @@ def corrected(near: Map, luma: Luma, others: list[Seen]) -> Map:
     likely = [moves(seen) for seen in others]
     side = near.shape[1] // AROUND + 1
     for _ in range(ROUNDS):
-        total, weight = np.zeros_like(first), np.full_like(first, 1e-9)
+        voices: list[tuple[Map, Map]] = []
         for place, seen in enumerate(others):
             motions[place] = motion = camera_motion(found, vague, seen, motions[place])
-            says, precision = triangulated(motion, seen)
-            precision = np.float32(likely[place]) * precision
-            total, weight = total + precision * says, weight + precision
+            said, precision = triangulated(motion, seen)
+            voices.append((said, np.float32(likely[place]) * precision))
+        says, weight = mean_of(voices)
         sure = weight / (weight + doubt**-2)
         around = cv2.boxFilter(sure, -1, (side, side))
-        moved = spread(total / weight - first, sure**2, guide) * around / (around + SURE)
+        moved = spread(says - first, sure**2, guide) * around / (around + SURE)
         found = np.clip(first + moved, LEAST, None)
         vague = doubt * np.sqrt(1 - around + MENDED)
-    return found - FARTHEST
+    apart, _ = mean_of([(np.abs(said - says), precision) for said, precision in voices])
+    return Evidence(luma, first, found, says, weight * doubt**2, apart, float(np.mean(likely)))
+
+
+def mean_of(voices: list[tuple[Map, Map]]) -> tuple[Map, Map]:
+    """The mean of maps by their precisions, and its precision."""
+    total, weight = np.zeros_like(voices[0][0]), np.full_like(voices[0][0], 1e-9)
+    for said, precision in voices:
+        total, weight = total + precision * said, weight + precision
+    return total / weight, weight
+
+
+def corrected(near: Map, luma: Luma, others: list[Seen], complete: Complete | None = None) -> Map:
+    """A map, its range from 0 to 1, corrected by flows to other frames."""
+    seen = evidence(near, luma, others)
+    return (seen.found if complete is None else complete(seen)) - FARTHEST
 
 
 def spread(values: Map, weight: Map, guide: Map) -> Map:
@@ -229,7 +128,12 @@ def spread(values: Map, weight: Map, guide: Map) -> Map:
 
 
 def with_parallax(
-    maps: Callable[[int], Map], lumas: Callable[[int], Luma], frames: int, low: float, high: float
+    maps: Callable[[int], Map],
+    lumas: Callable[[int], Luma],
+    frames: int,
+    low: float,
+    high: float,
+    complete: Complete | None = None,
 ) -> Iterator[Map]:
     """The maps of all frames in order, corrected; holds the flows of as many frames as `DISTANCES` reach.
 
@@ -244,4 +148,4 @@ def with_parallax(
             others.append(there)
             back.setdefault(later, []).append(returning)
         found = maps(frame)
-        yield corrected((found - low) / whole, here, others) * whole + low if others else found
+        yield corrected((found - low) / whole, here, others, complete) * whole + low if others else found

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from clips import write
 from programs import reported
 
+from vrestore.edges import canny_edges
 from vrestore.temporal import MotionMeter, summarise
 from vrestore.video import open_reader
 from vrestore.weights.recipe.looks import LOOKS, rendered
@@ -39,7 +40,7 @@ def canny(frame: np.ndarray) -> np.ndarray:
     """Edges, bool; thresholds by the picture's own median, so that a dark look has edges, too."""
     gray = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
     gray = cv2.normalize(cv2.GaussianBlur(gray, (0, 0), 1.0), None, 0, 255, cv2.NORM_MINMAX)
-    return cv2.Canny(gray, 60, 120) > 0
+    return canny_edges(gray, 60, 120) > 0
 
 
 def agreement(found: np.ndarray, true: np.ndarray) -> float:

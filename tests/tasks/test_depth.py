@@ -1,6 +1,7 @@
 """Depth as a head: files of every kind, shots apart, snippets that agree, the same bits again."""
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import av
@@ -16,12 +17,15 @@ from vrestore.mapping import Maps
 from vrestore.noise import noise
 from vrestore.plan import RefinementPlan, SnippetsPlan
 from vrestore.priors import find_prior
+from vrestore.priors.completion import DepthCompletion
+from vrestore.priors.folder import part_folder
 from vrestore.priors.marigold import MarigoldPrior
 from vrestore.report import RunOptions
 from vrestore.sampling import ddim, interpolate
 from vrestore.tasks.depth import Depth, DepthConfig, estimate_depth
 from vrestore.tasks.super_resolution import SuperResolution
 from vrestore.video import Formats, open_reader
+from vrestore.weights.recipe.written import write_part
 
 SIZE = (25, 34)
 FRAMES = 7
@@ -301,3 +305,20 @@ def test_codec_ffv1_means_data(head, film, tmp_path):
 def test_from_python(film, tiny_depth_prior, tmp_path):
     result = estimate_depth(film, tmp_path / "o.mp4", prior=str(tiny_depth_prior), resolution=64, colormap="spectral")
     assert result.frames == FRAMES
+
+
+def test_a_prior_that_completes_depth_does_so_where_parallax_is_asked_for(head, film, tmp_path, tiny_depth_prior):
+    folder = tmp_path / "prior"
+    shutil.copytree(tiny_depth_prior, folder)
+    shutil.copytree(part_folder(tiny_depth_prior, "vae"), part_folder(folder, "vae"), dirs_exist_ok=True)
+    torch.manual_seed(1)
+    network = DepthCompletion((8, 8, 8))
+    torch.nn.init.normal_(network.tell.weight)
+    write_part(network, folder / "completion")
+    found = {
+        (parallax, prior): maps_of(head(parallax=parallax, prior=str(prior)), film, tmp_path)[0]
+        for parallax in (True, False)
+        for prior in (tiny_depth_prior, folder)
+    }
+    assert np.array_equal(found[False, tiny_depth_prior], found[False, folder])
+    assert np.abs(found[True, tiny_depth_prior] - found[True, folder]).mean() > 0.01

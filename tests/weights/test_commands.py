@@ -7,8 +7,8 @@ from click.testing import CliRunner
 
 from vrestore.weights.recipe.__main__ import main
 
-TRAININGS = {"train", "autoencoder", "editing", "motion", "generation", "depth"}
-RENDERINGS = {"pool", "depth-pool", "editing", "motion", "generation"}
+TRAININGS = {"train", "autoencoder", "editing", "motion", "generation", "depth", "completion"}
+RENDERINGS = {"pool", "depth-pool", "editing", "motion", "generation", "evidence"}
 
 
 @pytest.mark.parametrize("name", main.commands)
@@ -35,10 +35,12 @@ def test_a_device_that_is_not_there_ends_a_training_in_a_line(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("diet", "command"), [("depth", ["train"]), ("restoration", ["depth"])])
+@pytest.mark.parametrize(
+    ("diet", "command"), [("depth", ["train"]), ("restoration", ["depth"]), ("depth", ["completion"])]
+)
 def test_a_pool_of_something_else_is_refused(tmp_path, diet, command):
     (tmp_path / "pool.json").write_text(json.dumps({"diet": diet, "shapes": {}}))
-    held = [str(tmp_path)] if command == ["depth"] else []
+    held = [str(tmp_path)] if command != ["train"] else []
     result = CliRunner().invoke(main, [*command, str(tmp_path), *held, str(tmp_path / "run"), "--device", "cpu"])
     assert result.exit_code == 2
     assert f"holds a pool for {diet}; give one for " in result.stderr

@@ -13,6 +13,8 @@ motion      POOL EDITOR RUN    train the motion modules of an edit prior on clip
 generation  RUN                train the generation prior on clips of procedural scenes
 depth-pool  DATA POOL          render clips of the world with depth
 depth       POOL HELD RUN      train the depth prior on them, judged on HELD, a pool of another seed
+evidence    DATA POOL          render more, and keep what a depth prior and the motion say of them
+completion  POOL HELD RUN      train the network that completes depth from that
 
 \b
 pack   DATA PACKED             a small copy of DATA, for a machine to which little can be sent
@@ -29,15 +31,19 @@ from pathlib import Path
 import click
 import torch
 
+from vrestore.depth_control import depth_prior
 from vrestore.errors import ConfigError
+from vrestore.priors.completion import DepthCompletion
 from vrestore.priors.text import load_tokenizer
 from vrestore.weights.recipe import autoencoder as autoencoders
 from vrestore.weights.recipe import depth as depths
+from vrestore.weights.recipe import depth_completion as completions
 from vrestore.weights.recipe import editing as editors
 from vrestore.weights.recipe import generation as generators
 from vrestore.weights.recipe import judge as judging
 from vrestore.weights.recipe import moving, statistics
 from vrestore.weights.recipe.arrays import diet_of
+from vrestore.weights.recipe.depth_evidence import EvidenceConfig, build_evidence
 from vrestore.weights.recipe.depth_examples import Examples
 from vrestore.weights.recipe.depth_pool import DepthPoolConfig, build_depth_pool
 from vrestore.weights.recipe.diets import DIETS
@@ -291,6 +297,37 @@ def depth(
     if keep and start is not None:
         depths.mix(model, depths.load(start), keep)
     depths.export(model.eval(), run / "weights")
+
+
+@main.command()
+@click.argument("data", type=THERE)
+@click.argument("pool", type=FOLDER)
+@click.option("--prior", default="depth", show_default=True, help="Of depth, by name or folder.")
+@click.option("--clips", default=EvidenceConfig.clips, show_default=True)
+@click.option("--seed", default=EvidenceConfig.seed, show_default=True, help="Of clips that the prior has not seen.")
+@jobs
+def evidence(data: Path, pool: Path, prior: str, clips: int, seed: int, jobs: int) -> None:
+    """Render the clips and look at them, or go on with what POOL holds."""
+    build_evidence(pool, (data, prior), EvidenceConfig(clips=clips, seed=seed), log.info, jobs)
+
+
+@main.command()
+@click.argument("pool", type=THERE)
+@click.argument("held", type=THERE)
+@click.argument("run", type=FOLDER)
+@click.option("--prior", default="depth", show_default=True, help="That the pool was made with, by name or folder.")
+@training(FitConfig(steps=3000, decay=1400, rate=3e-3, warmup=50, ema=0.99, batch=completions.CLIPS, muon=True))
+@device
+def completion(pool: Path, held: Path, run: Path, prior: str, config: FitConfig, device: str) -> None:
+    """Train, or go on with what RUN holds; then export, with the prior, to RUN/weights."""
+    torch.manual_seed(config.seed)
+    source = depth_prior(prior).folder
+    if source is None:
+        raise ConfigError(f"the prior {prior!r} has no folder; name one that has, such as depth")
+    completing, judges = completions.Completing(completions.Clips(pool), config.batch), completions.Clips(held)
+    started = Fit(DepthCompletion(), completing, run, config, training_device(device))
+    best = fit(started, log.info, partial(completions.told, held=judges))
+    completions.export(best.eval(), source, run / "weights")
 
 
 if __name__ == "__main__":

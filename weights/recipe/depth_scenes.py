@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+from vrestore.edges import canny_edges
 from vrestore.weights.recipe.depth_build import Builder, Lamp, Rng, X, Y, Z, as_picture, materials, shaded
 from vrestore.weights.recipe.depth_furniture import furnish
 from vrestore.weights.recipe.depth_world import Camera, Floats, Scene, Surface, Texture, render
@@ -207,7 +208,7 @@ def filmed(rng: Rng, bank: TextureBank, frames: int) -> tuple[Scene, list[Camera
         scene, cameras, times = _taken(rng, bank, frames)
         picture, near = render(scene, cameras[:1], times[:1], (48, 72))
         low, high = np.percentile(near, [4, 96])
-        edges = (cv2.Canny(cv2.cvtColor(picture[0], cv2.COLOR_RGB2GRAY), 40, 90) > 0).mean()
+        edges = (canny_edges(cv2.cvtColor(picture[0], cv2.COLOR_RGB2GRAY), 40, 90) > 0).mean()
         if picture.std() >= FLAT and high > SHALLOW * max(low, 1e-3) and edges >= EMPTY:
             break
     return scene, cameras, times

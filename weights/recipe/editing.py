@@ -20,6 +20,7 @@ from diffusers import AutoencoderDC, ControlNetModel, DDIMScheduler, UNet2DCondi
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from vrestore.edges import canny_edges
 from vrestore.errors import ConfigError
 from vrestore.weights.recipe.drawn import Tensors
 from vrestore.weights.recipe.fit import Drawing, Moment, Network
@@ -116,7 +117,7 @@ def structure(kind: str, picture: np.ndarray, rng: np.random.Generator) -> np.nd
     gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
     if kind == "canny":
         low = rng.uniform(50, 120)
-        lines = cv2.Canny(gray, low, low * rng.uniform(1.8, 2.5))
+        lines = canny_edges(gray, low, low * rng.uniform(1.8, 2.5))
     elif kind == "softedge":
         soft = cv2.GaussianBlur(gray.astype(np.float32), (0, 0), rng.uniform(0.8, 1.6))
         strength = np.hypot(cv2.Sobel(soft, cv2.CV_32F, 1, 0), cv2.Sobel(soft, cv2.CV_32F, 0, 1))

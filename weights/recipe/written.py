@@ -28,10 +28,15 @@ def write_folder(folder: Path, pipeline: str, parts: Mapping[str, Any], more: Ma
     index: dict[str, Any] = {"_class_name": pipeline}
     for name, part in parts.items():
         index[name] = [type(part).__module__.partition(".")[0], type(part).__name__]
-        half: Any = deepcopy(part).cpu().to(torch.float16) if isinstance(part, nn.Module) else part
-        half.save_pretrained(folder / name)
-        _forget_origin(folder / name / "config.json")
+        write_part(part, folder / name)
     (folder / "model_index.json").write_text(json.dumps(index | dict(more), indent=2) + "\n")
+
+
+def write_part(part: object, folder: Path) -> None:
+    """Write one part, a network in fp16; it stays as it is."""
+    saved: Any = deepcopy(part).cpu().to(torch.float16) if isinstance(part, nn.Module) else part
+    saved.save_pretrained(folder)
+    _forget_origin(folder / "config.json")
 
 
 def _forget_origin(config: Path) -> None:
