@@ -247,7 +247,7 @@ def test_training_goes_on_from_what_was_exported(tmp_path):
     expected = model(picture, picture, times, 2).detach()
     depth.export(model, tmp_path)
     index, ours = (json.loads((folder / "model_index.json").read_text()) for folder in (tmp_path, locate("depth")))
-    assert index == ours
+    assert index == {name: value for name, value in ours.items() if name != "completion"}  # trained after it
     again = depth.load(tmp_path)
     assert all(weight.dtype == torch.float32 for weight in again.parameters())
     assert torch.allclose(again.eval()(picture, picture, times, 2), expected, atol=2e-3)
