@@ -62,9 +62,9 @@ def test_flow_of_doubled_pictures_is_in_pixels_of_theirs(move):
 
 
 def test_tiny_pictures_have_no_flow():
-    tiny = luma8(torch.rand(3, 7, 40))
+    tiny = luma8(torch.rand(3, 8, 40))
     assert not dense(tiny, tiny).any()
-    assert not dense_doubled(tiny, tiny).any()
+    assert not dense_doubled(tiny[:7], tiny[:7]).any()
 
 
 def test_what_moves_in_front_hides_what_is_behind():

@@ -14,9 +14,9 @@ import torch
 
 from vrestore import engine
 from vrestore.flow import Luma, luma8
-from vrestore.parallax import DISTANCES, PLANES, evidence
+from vrestore.parallax import PLANES, Evidence, with_parallax
+from vrestore.registration import Map
 from vrestore.report import RunOptions
-from vrestore.structure import Seen
 from vrestore.tasks.depth import Depth
 from vrestore.weights.recipe.arrays import Arrays, Facts, grow, opened
 from vrestore.weights.recipe.depth_pool import DepthPoolConfig, make_clip
@@ -61,16 +61,15 @@ def prior_maps(pictures: Bytes, prior: str) -> Floats:
 def planes_of(pictures: Bytes, maps: Floats) -> tuple[Floats, Floats]:
     """Evidence of all frames of a clip, (t, 6, h, w), and how likely the camera moved, (t,)."""
     low, high = np.percentile(maps, [1, 99])
-    near = ((maps - low) / max(high - low, 1e-6)).astype(np.float32)
     lumas: list[Luma] = [luma8(torch.from_numpy(one).permute(2, 0, 1) / 255) for one in pictures]
-    seen: dict[tuple[int, int], Seen] = {}
-    for first in range(len(lumas)):
-        for second in (first + distance for distance in DISTANCES if first + distance < len(lumas)):
-            seen[first, second], seen[second, first] = Seen.between(lumas[first], lumas[second])
-    found = [
-        evidence(near[frame], luma, [seen[pair] for pair in sorted(seen) if pair[0] == frame])
-        for frame, luma in enumerate(lumas)
-    ]
+    found: list[Evidence] = []
+
+    def kept(seen: Evidence) -> Map:
+        found.append(seen)
+        return seen.found
+
+    for _ in with_parallax(maps.__getitem__, lumas.__getitem__, len(lumas), low, high, kept):
+        pass
     return np.stack([one.planes() for one in found]), np.array([one.likely for one in found], np.float32)
 
 
