@@ -25,7 +25,6 @@ from vrestore.plan import SnippetsPlan, Tile
 from vrestore.plan.snippets import capped
 from vrestore.prior import Prior
 from vrestore.priors import PriorSource, prior_of
-from vrestore.priors.completion import completion_in
 from vrestore.registration import Map
 from vrestore.report import RunOptions, RunResult
 from vrestore.shapes import Frame, OutputFrame
@@ -254,7 +253,6 @@ class Depth:
             block=config.block,
             nearer=_nearer(source),
             parallax=config.parallax,
-            complete=completion_in(source.folder) if config.parallax else None,
             steady=config.steady,
         )
         return DepthWalk(prior, plan, frames, clock, finish, seed=config.seed, begin=begin)

@@ -12,11 +12,9 @@ from vrestore.clock import Clock
 from vrestore.depth_walk import DepthWalk, Finish, Range, sees, unit
 from vrestore.device import resolve_dtype
 from vrestore.errors import PriorError
-from vrestore.parallax import Complete
 from vrestore.plan import SnippetsPlan
 from vrestore.prior import Prior
 from vrestore.priors import PriorSource, find_prior
-from vrestore.priors.completion import completion_in
 from vrestore.registration import Map
 from vrestore.shapes import Frame
 from vrestore.steadying import REACH
@@ -53,10 +51,6 @@ class DepthMaps:
     def _prior(self) -> Prior:
         return self.source.load(self.device, resolve_dtype("auto", self.device))
 
-    @cached_property
-    def _complete(self) -> Complete | None:
-        return completion_in(self.source.folder)
-
     def shot(self, first: int, frames: int) -> Iterator[Frame]:
         """Of the frames from ``first`` on, in order: (3, height, width) in [0, 1], of the size of the video."""
         height, width = self.info.height, self.info.width
@@ -70,7 +64,6 @@ class DepthMaps:
             picture=picture,
             block=BLOCK,
             parallax=True,
-            complete=self._complete,
             steady=REACH,
             nearer=self.source.adapter.nearer_is_larger(self.source.folder),
         )

@@ -85,9 +85,8 @@ class Finish:
     nearer: bool = True
     """Whether the prior's answers grow towards the camera; otherwise they are negated."""
     parallax: bool = False
-    """Whether maps are corrected by how far places move as the camera does. Only inverse depth can be."""
-    complete: Complete | None = None
-    """What makes the best of that and of the prior's map; left out, a correction by hand."""
+    """Whether maps are corrected by how far places move as the camera does. Only inverse depth can be. A prior that has
+    a ``complete`` makes the best of both."""
     steady: int = 0
     """Frames to either side over which maps are averaged along the motion."""
 
@@ -229,7 +228,8 @@ class DepthWalk:
             raise PriorError("no frame of the shot has been seen")
         if finish.corrected:
             low, high = self._range().usual
-            self._replace(lambda first: with_parallax(first.get, lumas.get, count, low, high, finish.complete))
+            complete: Complete | None = getattr(self._prior, "complete", None)
+            self._replace(lambda first: with_parallax(first.get, lumas.get, count, low, high, complete))
         if finish.steady:
             self._replace(lambda first: steadied(first.get, lumas.get, count, finish.steady))
 

@@ -6,6 +6,7 @@ Frames of a snippet attend to one another. One frame agrees with that pipeline o
 weights were not run with this code.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +17,7 @@ from vrestore.errors import PriorError
 from vrestore.prior import Conditioning, PriorFacts
 from vrestore.prior_options import PriorOptions
 from vrestore.priors.autoencoder import autoencoder_shape
+from vrestore.priors.completion import completion_in
 from vrestore.priors.folder import licence_of, part_folder, read_json
 from vrestore.priors.joint_attention import joined
 from vrestore.priors.schedule import read_schedule
@@ -40,6 +42,8 @@ class MarigoldPrior(StablePrior):
 
     def __init__(self, facts: PriorFacts, parts: Parts, options: PriorOptions, device: torch.device) -> None:
         super().__init__(facts, parts, options, device)
+        self.complete = parts.complete
+        """Makes the best of a map and of the motion around its frame; None goes by rules."""
         self._joint = joined(parts.unet)
         self._prompts = [prompt[:, :EMPTY] for prompt in self._prompts]
 
@@ -83,6 +87,10 @@ class MarigoldPrior(StablePrior):
         """Whether the answer is inverse depth (up to a scale and a shift); otherwise it is depth, which grows away."""
         index = read_json(folder / "model_index.json")
         return index.get("prediction_type", "depth") == "disparity" or str(index["_class_name"]).startswith("Rolling")
+
+    @classmethod
+    def _parts_of(cls, folder: Path, options: PriorOptions, dtype: torch.dtype) -> Parts:
+        return replace(super()._parts_of(folder, options, dtype), complete=completion_in(folder))
 
     def decode(self, latents: Latents, conditioning: Conditioning) -> Frames:
         """Maps (n, 3, H, W) in [0, 1], clamped; their channels are alike."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vrestore.errors import PriorError
 from vrestore.guidance import classifier_free
+from vrestore.parallax import Complete
 from vrestore.prior import Conditioning, PriorFacts
 from vrestore.prior_options import PriorOptions
 from vrestore.priors.autoencoder import Autoencoder, autoencoder_shape, load_autoencoder
@@ -41,6 +42,8 @@ class Parts:
     controlnet: ControlNetModel | None = None
     low: Schedule | None = None
     """Of the noise that the source gets, if it gets any."""
+    complete: Complete | None = None
+    """Of a prior of depth: makes the best of its maps and of the motion around a frame."""
 
 
 class StablePrior:
