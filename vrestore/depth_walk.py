@@ -146,6 +146,7 @@ class DepthWalk:
     ) -> None:
         self._prior, self._plan, self._frames, self._clock, self._finish = prior, plan, frames, clock, finish
         self._seed, self._begin = seed, begin
+        self._complete: Complete | None = getattr(prior, "complete", None) if finish.corrected else None
         self._ladder = prior.ladder(plan.levels)
         self._seen: dict[int, Latent] = {}
         self._next = 0
@@ -228,8 +229,7 @@ class DepthWalk:
             raise PriorError("no frame of the shot has been seen")
         if finish.corrected:
             low, high = self._range().usual
-            complete: Complete | None = getattr(self._prior, "complete", None)
-            self._replace(lambda first: with_parallax(first.get, lumas.get, count, low, high, complete))
+            self._replace(lambda first: with_parallax(first.get, lumas.get, count, low, high, self._complete))
         if finish.steady:
             self._replace(lambda first: steadied(first.get, lumas.get, count, finish.steady))
 

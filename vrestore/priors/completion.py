@@ -96,12 +96,12 @@ def _told(planes: Tensor, likely: Tensor) -> Tensor:
     return torch.stack(told, 1)
 
 
-def completion_in(folder: Path) -> Complete | None:
+def completion_in(folder: Path | None) -> Complete | None:
     """The network of a prior's folder, ready to complete maps on the CPU; None where there is no such thing.
 
     PriorError for weights that do not fit.
     """
-    if not (told := part_folder(folder, FOLDER)).is_dir():
+    if folder is None or not (told := part_folder(folder, FOLDER)).is_dir():
         return None
     network = load_network(DepthCompletion, told, torch.float32)
 

@@ -6,7 +6,7 @@ Frames of a snippet attend to one another. One frame agrees with that pipeline o
 weights were not run with this code.
 """
 
-from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vrestore.errors import PriorError
+from vrestore.parallax import Complete
 from vrestore.prior import Conditioning, PriorFacts
 from vrestore.prior_options import PriorOptions
 from vrestore.priors.autoencoder import autoencoder_shape
@@ -42,8 +43,7 @@ class MarigoldPrior(StablePrior):
 
     def __init__(self, facts: PriorFacts, parts: Parts, options: PriorOptions, device: torch.device) -> None:
         super().__init__(facts, parts, options, device)
-        self.complete = parts.complete
-        """Makes the best of a map and of the motion around its frame; None goes by rules."""
+        self._folder = parts.folder
         self._joint = joined(parts.unet)
         self._prompts = [prompt[:, :EMPTY] for prompt in self._prompts]
 
@@ -88,9 +88,10 @@ class MarigoldPrior(StablePrior):
         index = read_json(folder / "model_index.json")
         return index.get("prediction_type", "depth") == "disparity" or str(index["_class_name"]).startswith("Rolling")
 
-    @classmethod
-    def _parts_of(cls, folder: Path, options: PriorOptions, dtype: torch.dtype) -> Parts:
-        return replace(super()._parts_of(folder, options, dtype), complete=completion_in(folder))
+    @cached_property
+    def complete(self) -> Complete | None:
+        """Makes the best of a map and of the motion around its frame; None goes by rules. PriorError as for a part."""
+        return completion_in(self._folder)
 
     def decode(self, latents: Latents, conditioning: Conditioning) -> Frames:
         """Maps (n, 3, H, W) in [0, 1], clamped; their channels are alike."""

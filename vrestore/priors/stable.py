@@ -14,7 +14,6 @@ from torch import Tensor
 
 from vrestore.errors import PriorError
 from vrestore.guidance import classifier_free
-from vrestore.parallax import Complete
 from vrestore.prior import Conditioning, PriorFacts
 from vrestore.prior_options import PriorOptions
 from vrestore.priors.autoencoder import Autoencoder, autoencoder_shape, load_autoencoder
@@ -42,8 +41,8 @@ class Parts:
     controlnet: ControlNetModel | None = None
     low: Schedule | None = None
     """Of the noise that the source gets, if it gets any."""
-    complete: Complete | None = None
-    """Of a prior of depth: makes the best of its maps and of the motion around a frame."""
+    folder: Path | None = None
+    """Where they came from, for what is only read when it is wanted."""
 
 
 class StablePrior:
@@ -119,6 +118,7 @@ class StablePrior:
             prompts=tuple(cls._embedded(folder, options, cls._texts(options))),
             controlnet=cls._controlnet(folder, options, dtype),
             low=cls._low(folder),
+            folder=folder,
         )
 
     @classmethod
