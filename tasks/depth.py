@@ -69,6 +69,9 @@ class DepthConfig(TaskConfig):
         str, "Distances between the frames of a snippet: 1,25 is fast, 1,10,25 a little better; capped in short shots."
     ] = "1,25"
     snippet: Annotated[int, "Frames of a snippet, 1 to 4. 1: every frame by itself."] = 3
+    mirror: Annotated[
+        bool, "Show the prior every second snippet mirrored, so that errors which depend on left and right even out."
+    ] = True
     resolution: Annotated[
         int | None, "Longer side in pixels at which the prior sees the video; left out: what it was made for."
     ] = None
@@ -181,9 +184,9 @@ class Depth:
 
     def plan(self, frames: int, steps: int, tiles: tuple[Tile, ...] | None, together: int) -> SnippetsPlan:
         """The snippets of a shot."""
-        return SnippetsPlan(
-            frames, self.config.distances(), self.config.snippet, steps, tiles, together, self.config.refine
-        )
+        config = self.config
+        distances = config.distances()
+        return SnippetsPlan(frames, distances, config.snippet, steps, tiles, together, config.refine, config.mirror)
 
     def held_bytes(self, prior: PriorSource, height: int, width: int) -> int:
         """Maps that wait for their block, in 16 bits, flows that wait for their frame, and what is written of one."""

@@ -175,6 +175,14 @@ def test_impossible_blocks_are_refused():
         Rolling(3, block=0)
 
 
+def test_kinds_count_alike():
+    rolling = Rolling(0, align=False)
+    for value, kind in ((0.1, 0), (0.2, 0), (0.6, 1)):
+        assert not list(rolling.add(np.zeros(1, int), np.full((1, 8, 8), value, np.float32), kind))
+    ((_, found),) = rolling.close()
+    assert np.allclose(found, (0.15 + 0.6) / 2, atol=1e-3)
+
+
 def test_a_frame_without_a_snippet_is_an_error():
     rolling = Rolling(2)
     list(rolling.add(np.array([1, 2]), np.zeros((2, 4, 4), np.float32)))

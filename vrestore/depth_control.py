@@ -67,7 +67,7 @@ class DepthMaps:
             steady=REACH,
             nearer=self.source.adapter.nearer_is_larger(self.source.folder),
         )
-        plan = SnippetsPlan(frames, levels=self.source.facts.usual_steps)
+        plan = SnippetsPlan(frames, levels=self.source.facts.usual_steps, mirror=True)
         with open_reader(self.info) as reader:
             own = reader.frames(first, first + frames)
             for made in DepthWalk(self._prior, plan, own, Clock(), finish, seed=self.seed).ticks():

@@ -22,8 +22,8 @@ from vrestore.shapes import Latent
 SHARE = 2
 """The whole ladder has so many times the levels that are walked: a refinement starts half way down."""
 
-Predict = Callable[[Sequence[Step], Sequence[Tensor], Ladder, Callable[[int], int]], Sequence[Tensor]]
-"""Predictions of steps, on a ladder, from what tells the frame of a position."""
+Predict = Callable[[Sequence[Step], Sequence[Tensor], Ladder], Sequence[Tensor]]
+"""Predictions of steps, whose positions are frames, on a ladder."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Refining:
             return interpolate(ladder, clean, self.noise(clean, ladder.levels).to(clean), self.plan.levels)
 
         def predict(steps: Sequence[Step], latents: Sequence[Tensor]) -> Sequence[Tensor]:
-            return self.predict(steps, latents, ladder, lambda frame: frame)
+            return self.predict(steps, latents, ladder)
 
         def solve(frame: int, z: Latent, x0: Latent, level: int, to: int) -> Latent:
             return advance(ladder, z, x0, level, to, lambda at: self.noise(z, at))

@@ -10,6 +10,7 @@ its maps again, from the shot's first frame on: the same ones.
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import cv2
@@ -31,7 +32,7 @@ from vrestore.prior import Conditioning, Prior
 from vrestore.priors import PriorSource
 from vrestore.registration import Map, Rolling
 from vrestore.sampling import Ladder, advance
-from vrestore.shapes import Latent
+from vrestore.shapes import Frame, Latent
 from vrestore.steadying import steadied
 from vrestore.store import RamStore, Store
 from vrestore.video import DecodedFrame
@@ -149,6 +150,7 @@ class DepthWalk:
         self._complete: Complete | None = getattr(prior, "complete", None) if finish.corrected else None
         self._ladder = prior.ladder(plan.levels)
         self._seen: dict[int, Latent] = {}
+        self._turned: dict[int, Latent] = {}
         self._next = 0
         self._times: list[int] = []
         self._sources: _Spool | None = None
@@ -206,11 +208,13 @@ class DepthWalk:
         for slot, latent in run.run():
             with self._clock.stage("reconstruct"):
                 answer = self._prior.decode(latent[None], {})[0, 0].float().cpu().numpy()
+            mirrored = self._plan.mirrored(slot)
+            answer = answer[:, ::-1] if mirrored else answer
             maps.append(answer if self._finish.nearer else -answer)
             if len(maps) == width:
                 frames = self._plan.snippets[slot // width]
                 with self._clock.stage("register"):
-                    self._keep(rolling.add(frames, np.stack(maps)))
+                    self._keep(rolling.add(frames, np.stack(maps), int(mirrored)))
                 self._forget(int(frames[-1]))
                 maps.clear()
         with self._clock.stage("register"):
@@ -219,7 +223,8 @@ class DepthWalk:
     def _refine(self, plan: RefinementPlan) -> None:
         """The maps once more through the prior, in place of those in the file."""
         low, high = self._extent
-        refining = Refining(self._prior, plan, self._told, self._noise, low, high, self._finish.nearer)
+        told = partial(self._told, shown=self._latent)
+        refining = Refining(self._prior, plan, told, self._noise, low, high, self._finish.nearer)
         self._replace(lambda first: refining.maps(first.get, self.executor.batch))
 
     def _watch(self) -> None:
@@ -263,6 +268,7 @@ class DepthWalk:
         """Latents of frames that no later snippet shows: those that end later begin later."""
         for frame in [one for one in self._seen if one < last - self._plan.reach]:
             del self._seen[frame]
+            self._turned.pop(frame, None)
 
     def _latent(self, frame: int) -> Latent:
         """The latent of a source frame, reading up to it."""
@@ -274,11 +280,13 @@ class DepthWalk:
                 )
                 picture = torch.from_numpy(np.ascontiguousarray(small.transpose(2, 0, 1), np.float32))
             with self._clock.stage("encode"):
-                (conditioning,) = self._prior.conditions(iter([picture]))
+                latent = self._encoded(picture)
+                if self._plan.mirrors:
+                    self._turned[self._next] = self._encoded(picture.flip(-1))
             if self._finish.watched:
                 self._lumas = self._lumas or _Spool(self._finish.size, "u1")
                 self._lumas.put(luma8(picture))
-            latent = self._seen[self._next] = conditioning["degraded_latents"]
+            self._seen[self._next] = latent
             if self._plan.refined:
                 self._latents = self._latents or _Spool(tuple(latent.shape), "<f4")
                 self._latents.put(latent.float().cpu().numpy())
@@ -291,6 +299,16 @@ class DepthWalk:
             return torch.from_numpy(self._latents.get(frame).copy()).to(self._prior.device)
         return self._seen[frame]
 
+    def _encoded(self, picture: Frame) -> Latent:
+        (conditioning,) = self._prior.conditions(iter([picture]))
+        return conditioning["degraded_latents"]
+
+    def _shown(self, slot: int) -> Latent:
+        """The latent of a picture as a snippet shows it."""
+        frame = self._plan.source(slot)
+        latent = self._latent(frame)
+        return self._turned[frame] if self._plan.mirrored(slot) else latent
+
     def _start(self, slot: int) -> Latent:
         like = self._latent(self._plan.source(slot))
         return self._noise(like, self._ladder.levels).to(like)
@@ -301,13 +319,13 @@ class DepthWalk:
         return noise(self._seed, 0, level, (channels, height, width))
 
     def _predict(self, steps: Sequence[Step], latents: Sequence[Tensor]) -> Sequence[Tensor]:
-        return self._told(steps, latents, self._ladder, self._plan.source)
+        return self._told(steps, latents, self._ladder, self._shown)
 
     def _told(
-        self, steps: Sequence[Step], latents: Sequence[Tensor], ladder: Ladder, source: Callable[[int], int]
+        self, steps: Sequence[Step], latents: Sequence[Tensor], ladder: Ladder, shown: Callable[[int], Latent]
     ) -> Sequence[Tensor]:
-        """What the prior makes of latents, beside the pictures of the frames that their positions are."""
-        seen = [torch.stack([_cut(self._latent(source(int(slot))), step) for slot in step.frames]) for step in steps]
+        """What the prior makes of latents, beside those of the pictures at their positions."""
+        seen = [torch.stack([_cut(shown(int(slot)), step) for slot in step.frames]) for step in steps]
         conditioning: Conditioning = {"degraded_latents": torch.stack(seen)}
         times = torch.tensor([[ladder.time[level] for level in step.level] for step in steps])
         with self._clock.stage("denoise"):

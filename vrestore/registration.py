@@ -278,6 +278,7 @@ class _Snippet:
     samples: np.ndarray
     maps: np.ndarray
     """int16, in `CODES`."""
+    kind: int
     fixed: tuple[float, float] | None = None
 
 
@@ -312,14 +313,17 @@ class Rolling:
                               "register nothing; give a block of 1 or more, the others 0 or more")  # fmt: skip
 
     def add(
-        self, frames: Int[np.ndarray, " slots"], maps: Float[np.ndarray, "slots rows columns"]
+        self, frames: Int[np.ndarray, " slots"], maps: Float[np.ndarray, "slots rows columns"], kind: int = 0
     ) -> Iterator[tuple[int, Map]]:
-        """Takes a snippet, in the order of last frames; gives the frames that are settled by those before it."""
+        """Takes a snippet, in the order of last frames; gives the frames that are settled by those before it.
+
+        ``kind``: of how it was made. What snippets of one kind say of a frame counts as much as what another kind says.
+        """
         if frames[-1] - self.given >= self.block + self.reach + self.margin:
             # all snippets that end before this one's last frame are here
             yield from self._settle(self.given + self.block)
         codes = np.clip(np.rint(maps * CODES), -32768, 32767).astype(np.int16)
-        self.snippets.append(_Snippet(frames, sampled(maps, self.points), codes))
+        self.snippets.append(_Snippet(frames, sampled(maps, self.points), codes, kind))
 
     def close(self) -> Iterator[tuple[int, Map]]:
         """The frames that are left."""
@@ -349,12 +353,11 @@ class Rolling:
         return register(samples, np.stack([one.frames for one in self.snippets]), held=held)
 
     def _merged(self, frame: int, found: Affine) -> Map:
-        """The mean of what all snippets say of a frame."""
-        total, count = 0.0, 0
+        """The mean of what all snippets say of a frame, kind by kind."""
+        said = dict[int, list[Map]]()
         for one, scale, shift in zip(self.snippets, found.scale, found.shift, strict=True):
             for slot in np.flatnonzero(one.frames == frame):
-                total = total + (scale / CODES * one.maps[slot].astype(np.float32) + shift)
-                count += 1
-        if not count:
+                said.setdefault(one.kind, []).append(scale / CODES * one.maps[slot].astype(np.float32) + shift)
+        if not said:
             raise ConfigError(f"no snippet shows frame {frame}; use a plan that covers every frame")
-        return np.asarray(total / count, np.float32)
+        return np.asarray(sum(sum(maps) / len(maps) for maps in said.values()) / len(said), np.float32)

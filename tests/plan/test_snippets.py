@@ -41,6 +41,22 @@ def test_calls_are_those_of_the_method(pictures, dilations, calls):
     assert SnippetsPlan(pictures, dilations).calls == calls
 
 
+@few
+@given(st.integers(1, 60), dilations, st.integers(1, 4))
+def test_a_frame_is_seen_from_both_sides(pictures, dilations, length):
+    plan = SnippetsPlan(pictures, dilations, length, mirror=True)
+    sides = [set() for _ in range(pictures)]
+    for slot in range(plan.frames):
+        sides[plan.source(slot)].add(plan.mirrored(slot))
+        assert plan.mirrored(slot) == plan.mirrored(slot - slot % plan.window)  # a snippet as a whole
+        assert not SnippetsPlan(pictures, dilations, length).mirrored(slot)
+    if length == 1 or pictures <= length:
+        assert not plan.mirrors
+        assert sides == [{False}] * pictures
+    else:
+        assert all(one == {False, True} for one in sides[1:-1])
+
+
 def test_dilations_are_capped_in_short_clips():
     assert capped((1, 10, 25), 1, 3) == (1,)
     assert capped((1, 25), 5, 3) == (1,)

@@ -173,6 +173,29 @@ def test_snippets_of_any_scale_are_brought_together(head, clips, tmp_path, monke
     assert error(aligned) < 0.2 * error(loose)
 
 
+def test_every_second_snippet_is_seen_mirrored(head, clips, tmp_path, tiny_depth_prior, monkeypatch):
+    source = clips.write(tmp_path / "in.mkv", clips.scene(6, (32, 48)))
+    monkeypatch.setattr(MarigoldPrior, "predict", lambda self, z, times, conditioning, attend=None: (
+        conditioning["degraded_latents"]))  # fmt: skip
+    found, _ = maps_of(head(view="gray", parallax=False, steady=0, align=False), source, tmp_path)
+    prior = find_prior(str(tiny_depth_prior)).load(torch.device("cpu"), torch.float32)
+    with open_reader(source) as reader:
+        pictures = torch.stack([torch.from_numpy(frame.rgb) for frame in reader.frames()])
+
+    def answers(seen):
+        return prior.decode(torch.stack([c["degraded_latents"] for c in prior.conditions(iter(seen))]), {})[:, 0]
+
+    plain, turned = answers(pictures), answers(pictures.flip(-1)).flip(-1)
+    expected = ((plain + turned) / 2).numpy()
+    expected[0], expected[5] = plain[0], turned[5]  # in one snippet alone: the first, and the fourth
+
+    def away(maps):
+        return np.abs((maps - maps.min()) / (maps.max() - maps.min()) - found).mean()
+
+    assert away(expected) < 0.01  # the schedule ends a little before the clean latents
+    assert away(expected) < 0.2 * min(away(plain.numpy()), away(turned.numpy()))
+
+
 def refined_by_hand(prior, latents, maps, steps, seed=0):
     """RollingDepth's refinement, level by level over the whole clip: what ``refine`` has to equal."""
     ladder, frames = prior.ladder(2 * steps), len(maps)

@@ -40,6 +40,7 @@ class SnippetsPlan(Downward, Tiled):
         tiles: parts of the latent picture; ``None``: the whole picture in one call.
         together: snippets that are walked at the same time, at least 1.
         refined: ladder steps of the refinement that follows, 0 for none (see `refinement`).
+        mirror: whether every second snippet is mirrored (see `mirrored`).
 
     Raises:
         PlanError: an argument outside its range.
@@ -52,6 +53,7 @@ class SnippetsPlan(Downward, Tiled):
     tiles: tuple[Tile, ...] | None = None
     together: int = 1
     refined: int = 0
+    mirror: bool = False
 
     def __post_init__(self) -> None:
         if self.refined < 0:
@@ -89,6 +91,15 @@ class SnippetsPlan(Downward, Tiled):
     def source(self, slot: int) -> int:
         """The frame of the shot that a position of the plan is."""
         return int(self.snippets[slot // self.window, slot % self.window])
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether some snippets are mirrored: where a frame would be in one snippet alone, none is."""
+        return self.mirror and 1 < self.window < self.pictures
+
+    def mirrored(self, slot: int) -> bool:
+        """Whether the prior sees a position's snippet with left and right changed: those that begin at odd frames."""
+        return self.mirrors and bool(self.snippets[slot // self.window, 0] % 2)
 
     @property
     def frames(self) -> int:
