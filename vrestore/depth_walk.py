@@ -32,7 +32,7 @@ from vrestore.prior import Conditioning, Prior
 from vrestore.priors import PriorSource
 from vrestore.registration import Map, Rolling
 from vrestore.sampling import Ladder, advance
-from vrestore.shapes import Frame, Latent
+from vrestore.shapes import Latent
 from vrestore.steadying import steadied
 from vrestore.store import RamStore, Store
 from vrestore.video import DecodedFrame
@@ -149,8 +149,7 @@ class DepthWalk:
         self._seed, self._begin = seed, begin
         self._complete: Complete | None = getattr(prior, "complete", None) if finish.corrected else None
         self._ladder = prior.ladder(plan.levels)
-        self._seen: dict[int, Latent] = {}
-        self._turned: dict[int, Latent] = {}
+        self._seen: dict[int, list[Latent]] = {}  # of a frame, and mirrored where the plan mirrors
         self._next = 0
         self._times: list[int] = []
         self._sources: _Spool | None = None
@@ -268,7 +267,6 @@ class DepthWalk:
         """Latents of frames that no later snippet shows: those that end later begin later."""
         for frame in [one for one in self._seen if one < last - self._plan.reach]:
             del self._seen[frame]
-            self._turned.pop(frame, None)
 
     def _latent(self, frame: int) -> Latent:
         """The latent of a source frame, reading up to it."""
@@ -280,16 +278,15 @@ class DepthWalk:
                 )
                 picture = torch.from_numpy(np.ascontiguousarray(small.transpose(2, 0, 1), np.float32))
             with self._clock.stage("encode"):
-                latent = self._encoded(picture)
-                if self._plan.mirrors:
-                    self._turned[self._next] = self._encoded(picture.flip(-1))
+                sides = [picture, picture.flip(-1)] if self._plan.mirrors else [picture]
+                seen = [one["degraded_latents"] for one in self._prior.conditions(iter(sides))]
             if self._finish.watched:
                 self._lumas = self._lumas or _Spool(self._finish.size, "u1")
                 self._lumas.put(luma8(picture))
-            self._seen[self._next] = latent
+            self._seen[self._next] = seen
             if self._plan.refined:
-                self._latents = self._latents or _Spool(tuple(latent.shape), "<f4")
-                self._latents.put(latent.float().cpu().numpy())
+                self._latents = self._latents or _Spool(tuple(seen[0].shape), "<f4")
+                self._latents.put(seen[0].float().cpu().numpy())
             self._times.append(decoded.pts)
             if self._finish.with_source:
                 self._sources = self._sources or _Spool(decoded.rgb.shape, "u1")
@@ -297,17 +294,13 @@ class DepthWalk:
             self._next += 1
         if frame not in self._seen and self._latents is not None:
             return torch.from_numpy(self._latents.get(frame).copy()).to(self._prior.device)
-        return self._seen[frame]
-
-    def _encoded(self, picture: Frame) -> Latent:
-        (conditioning,) = self._prior.conditions(iter([picture]))
-        return conditioning["degraded_latents"]
+        return self._seen[frame][0]
 
     def _shown(self, slot: int) -> Latent:
         """The latent of a picture as a snippet shows it."""
         frame = self._plan.source(slot)
         latent = self._latent(frame)
-        return self._turned[frame] if self._plan.mirrored(slot) else latent
+        return self._seen[frame][1] if self._plan.mirrored(slot) else latent
 
     def _start(self, slot: int) -> Latent:
         like = self._latent(self._plan.source(slot))
