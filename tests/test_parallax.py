@@ -50,9 +50,10 @@ def test_motion_and_nearness_come_back_from_exact_flow(motion, seed):
     seen = exact(near, motion)
     found = camera_motion(near, np.full_like(near, 1e-3), seen)
     assert np.abs(found - motion).max() < 1e-4
-    says, precision = triangulated(motion, seen)
+    says, precision, odd = triangulated(motion, seen)
     sure = precision > 1e3
     assert np.abs(says - near)[sure].max(initial=0) < 1e-2
+    assert odd.max() < 1e-3
 
 
 @pytest.mark.parametrize("motion", [(0.1, 0, 0, 0, 0, 0), (0.06, 0.04, 0.1, 0.02, -0.04, 0.02), (0, 0, 0.3, 0, 0, 0)])
@@ -81,6 +82,18 @@ def test_what_moves_before_a_camera_at_rest_is_neither_near_nor_far():
     assert np.abs(found - near).max() < 0.05
 
 
+def test_what_moves_as_no_depth_explains_it_is_odd():
+    near, motion = scene(1) + np.float32(0.1), np.array([0.1, 0, 0, 0, 0, 0])
+    seen = exact(near, motion)
+    seen.flow[20:40, 30:60, 1] += 0.05
+    found = evidence(near - np.float32(FARTHEST), np.full(near.shape, 128, np.uint8), [seen])
+    thing = np.zeros(near.shape, bool)
+    thing[20:40, 30:60] = True
+    assert found.odd[thing].min() > 1
+    assert found.odd[~thing].max() < 0.1
+    assert found.surer[thing].max() < 0.1 * np.median(found.surer[~thing])
+
+
 def test_what_cannot_be_followed_has_no_say():
     true = scene(2)
     wrong = np.clip(true + 0.3 * (smooth(8) - 0.5), 0, None)
@@ -102,6 +115,7 @@ def test_evidence_is_the_correction_and_what_it_came_from():
     assert found.apart.max() < 1e-6  # one flow agrees with itself
     assert found.likely > 0.95
     assert evidence(wrong, luma, [blind]).surer.max() < 1e-6
+    assert np.allclose(evidence(wrong, luma, [seen, blind]).trusted, 0.5)
     planes = found.planes()
     assert planes.shape == (PLANES, ROWS, COLUMNS)
     assert planes.dtype == np.float32

@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from vrestore.flow import Luma
 from vrestore.registration import Map
-from vrestore.structure import Motion, Seen, camera_motion, moves, triangulated
+from vrestore.structure import Motion, Seen, Voice, camera_motion, moves, triangulated
 
 DISTANCES = (1, 3, 8)
 """Frames to either side with which one is compared."""
@@ -25,7 +25,7 @@ PIXEL_BYTES = 700
 takes."""
 ROUNDS = 4
 """Of motion from maps and maps from motion."""
-DOUBT = 0.1
+DOUBT = 0.2
 """Error of a prior's map, as a part of its range: what the flow has to be surer than."""
 FARTHEST = 0.05
 """Guess of the inverse depth of the farthest place, as a part of the range: a prior leaves it open."""
@@ -38,8 +38,10 @@ SPREAD, AROUND = 24, 12
 counts."""
 SURE, EDGE = 0.3, 1e-3
 """Sureness with which a correction counts half; contrast (a variance) from which on the filter keeps an edge."""
-PLANES = 6
+PLANES = 8
 """Pictures that `Evidence.planes` stacks."""
+LUMA, FIRST, FOUND, SAYS, SURER, APART, TRUSTED, ODD = range(PLANES)
+"""Where each of them is."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +59,18 @@ class Evidence:
     """How many times as sure that is as the prior (a ratio of precisions)."""
     apart: Map
     """How far the flows are from their mean, in the mean."""
+    trusted: Map
+    """How far the flows are trusted, in the mean: also where nothing moves."""
+    odd: Map
+    """How much moves as no depth explains it, in the mean: see `Voice`."""
     likely: float
     """How likely the camera moved, in the mean: see `moves`."""
 
-    def planes(self) -> Float[np.ndarray, "6 rows columns"]:
+    def planes(self) -> Float[np.ndarray, "8 rows columns"]:
         """All of it but ``likely``, as a network sees it: luma in [0, 1], ``surer`` as its logarithm."""
         luma = self.luma.astype(np.float32) / 255
-        return np.stack([luma, self.first, self.found, self.says, np.log1p(self.surer), self.apart])
+        seen = [luma, self.first, self.found, self.says, np.log1p(self.surer), self.apart, self.trusted, self.odd]
+        return np.stack(seen)
 
 
 Complete = Callable[[Evidence], Map]
@@ -79,19 +86,21 @@ def evidence(near: Map, luma: Luma, others: list[Seen]) -> Evidence:
     likely = [moves(seen) for seen in others]
     side = near.shape[1] // AROUND + 1
     for _ in range(ROUNDS):
-        voices: list[tuple[Map, Map]] = []
+        voices: list[Voice] = []
         for place, seen in enumerate(others):
             motions[place] = motion = camera_motion(found, vague, seen, motions[place])
-            said, precision = triangulated(motion, seen)
-            voices.append((said, np.float32(likely[place]) * precision))
-        says, weight = mean_of(voices)
+            voice = triangulated(motion, seen)
+            voices.append(voice._replace(precision=np.float32(likely[place]) * voice.precision))
+        says, weight = mean_of([(voice.says, voice.precision) for voice in voices])
         sure = weight / (weight + doubt**-2)
         around = cv2.boxFilter(sure, -1, (side, side))
         moved = spread(says - first, sure**2, guide) * around / (around + SURE)
         found = np.clip(first + moved, LEAST, None)
         vague = doubt * np.sqrt(1 - around + MENDED)
-    apart, _ = mean_of([(np.abs(said - says), precision) for said, precision in voices])
-    return Evidence(luma, first, found, says, weight * doubt**2, apart, float(np.mean(likely)))
+    apart, _ = mean_of([(np.abs(voice.says - says), voice.precision) for voice in voices])
+    odd, trusted = mean_of([(voice.odd, seen.trust) for voice, seen in zip(voices, others, strict=True)])
+    surer, trusted = weight * doubt**2, trusted / len(others)
+    return Evidence(luma, first, found, says, surer, apart, trusted, odd, float(np.mean(likely)))
 
 
 def mean_of(voices: list[tuple[Map, Map]]) -> tuple[Map, Map]:

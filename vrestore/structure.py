@@ -8,6 +8,7 @@ every place, as surely as the translation there is large.
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -154,12 +155,22 @@ def moves(seen: Seen) -> float:
     return float(1 / (1 + np.exp((share - AT_REST) / SOFT)))
 
 
-def triangulated(motion: Motion, seen: Seen) -> tuple[Map, Map]:
-    """Inverse depth by which a motion explains a flow, and one over its variance; none of it across the motion."""
+class Voice(NamedTuple):
+    """What one flow says of inverse depth."""
+
+    says: Map
+    precision: Map
+    """One over its variance."""
+    odd: Map
+    """How much moves as no depth explains it: the logarithm of one more than its square, in parts of `ODD`."""
+
+
+def triangulated(motion: Motion, seen: Seen) -> Voice:
+    """Inverse depth by which a motion explains a flow; what goes across the motion is not explained by any."""
     translation, rotation = bases(*seen.trust.shape)
     x, y = np.tensordot(motion[:3].astype(np.float32), translation, (0, 1))
     left_x, left_y = np.moveaxis(seen.flow, -1, 0) - np.tensordot(motion[3:].astype(np.float32), rotation, (0, 1))
     size = x * x + y * y + np.float32(1e-12)
-    across = (left_x * y - left_y * x) ** 2 / size
-    precision = seen.trust * size / seen.error**2 / (1 + across / (ODD * seen.error**2))
-    return np.clip((left_x * x + left_y * y) / size, *SAYS), precision
+    across = (left_x * y - left_y * x) ** 2 / size / (ODD * seen.error**2)
+    precision = seen.trust * size / seen.error**2 / (1 + across)
+    return Voice(np.clip((left_x * x + left_y * y) / size, *SAYS), precision, np.log1p(across))

@@ -1,5 +1,7 @@
 """The network that completes depth: what it starts as, what sizes it takes, where it is found and what it changes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -18,9 +20,9 @@ LIKELY = torch.tensor([0.2, 0.9])
 def seen(rows, columns, seed=0):
     """Evidence without sense, each kind of it in its range."""
     random = np.random.default_rng(seed)
-    first, found, says, apart = random.random((4, rows, columns), np.float32)
+    first, found, says, surer, apart, trusted, odd = random.random((7, rows, columns), np.float32)
     luma = random.integers(0, 256, (rows, columns)).astype(np.uint8)
-    return Evidence(luma, first, found, 3 * says - 1, 50 * random.random((rows, columns), np.float32), apart, 0.7)
+    return Evidence(luma, first, found, 3 * says - 1, 50 * surer, apart, trusted, 4 * odd, 0.7)
 
 
 @pytest.fixture
@@ -28,6 +30,7 @@ def network():
     torch.manual_seed(0)
     model = DepthCompletion(WIDTHS)
     nn.init.normal_(model.tell.weight, std=0.1)
+    nn.init.normal_(model.coarse[1].look.out_proj.weight, std=0.3)
     return model.eval()
 
 
@@ -69,14 +72,31 @@ def test_all_that_is_seen_counts(network):
     assert not torch.equal(network(torch.from_numpy(plain.planes())[None], torch.tensor([0.1])), before)
 
 
+@torch.no_grad()
+def test_every_place_looks_at_all_others(network):
+    far = seen(48, 400).planes()
+    before = network(torch.from_numpy(far)[None], torch.tensor([0.5]))
+    far[1, :, -16:] += 0.5
+    after = network(torch.from_numpy(far)[None], torch.tensor([0.5]))
+    assert (after - before)[..., :16].abs().max() > 1e-5
+
+
 def test_it_is_found_in_the_folder_of_a_prior(folder, network):
     complete = completion_in(folder)
     evidence = seen(20, 30)
+    planes, likely = torch.from_numpy(evidence.planes())[None], torch.tensor([evidence.likely])
     with torch.no_grad():
-        expected = network(torch.from_numpy(evidence.planes())[None], torch.tensor([evidence.likely]))[0].numpy()
+        expected = (network(planes, likely) + network(planes.flip(-1), likely).flip(-1))[0].numpy() / 2
     found = complete(evidence)
     assert found.dtype == np.float32
     assert np.abs(found - np.clip(expected, LEAST, None)).max() < 0.01  # written in 16 bits
+
+
+def test_left_and_right_are_alike_to_it(folder):
+    complete = completion_in(folder)
+    evidence = seen(24, 30)
+    turned = {name: np.ascontiguousarray(value[:, ::-1]) for name, value in vars(evidence).items() if name != "likely"}
+    assert np.abs(complete(replace(evidence, **turned))[:, ::-1] - complete(evidence)).max() < 1e-5
 
 
 def test_a_prior_without_one(tmp_path):

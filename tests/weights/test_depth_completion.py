@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from vrestore.errors import ConfigError
-from vrestore.parallax import FARTHEST
+from vrestore.parallax import FARTHEST, PLANES
 from vrestore.priors.completion import DepthCompletion, completion_in
 from vrestore.weights import locate
 from vrestore.weights.recipe import depth_completion as completions
 from vrestore.weights.recipe.arrays import opened
+from vrestore.weights.recipe.depth import scores
 from vrestore.weights.recipe.depth_evidence import EvidenceConfig, build_evidence, planes_of, prior_maps
 from vrestore.weights.recipe.depth_pool import make_clip
 from vrestore.weights.recipe.fit import Fit, FitConfig, Moment, fit
@@ -60,11 +61,46 @@ def test_a_pool_goes_on_and_is_told_from_others(pool, data):
 def test_what_is_drawn_depends_on_chance_alone(clips):
     losses = completions.Completing(clips, 2)
     one, two, other = (losses.draw(np.random.default_rng(seed), Moment(0)) for seed in (1, 1, 2))
-    assert one.planes.shape == (2, 3, 6, 48, 72)
+    assert one.planes.shape == (2, 3, PLANES, 48, 72)
     assert one.likely.shape == (2, 3)
     assert torch.equal(one.planes, two.planes)
     assert torch.equal(one.near, two.near)
     assert not torch.equal(one.planes, other.planes)
+
+
+def test_doubts_show_parts_of_pictures_whose_evidence_is_worse(clips):
+    draws = [
+        completions.Completing(clips, 2, share).draw(np.random.default_rng(3), Moment(0)) for share in (0.0, 1.0, 1.0)
+    ]
+    plain, worse, again = draws
+    rows, columns = worse.near.shape[-2:]
+    assert 16 <= rows <= 48
+    assert 32 <= columns < 72
+    assert worse.planes.shape == (2, 3, PLANES, rows, columns)
+    assert worse.target.shape == worse.near.shape
+    assert torch.equal(worse.planes, again.planes)
+    assert torch.isfinite(worse.planes).all()
+    assert not torch.equal(worse.planes[:, :, 3], plain.planes[:, :, 3, :rows, :columns])
+
+
+@pytest.mark.parametrize("noise", [0.01, 0.1])
+def test_the_loss_is_the_measure_itself(noise):
+    random = np.random.default_rng(3)
+    near = random.uniform(0.3, 1, (2, 3, 20, 30)).astype(np.float32)
+    near[:, :, :4] = 0  # the sky, of which nothing is asked
+    found = (7 * near + noise * random.normal(size=near.shape) + 2).astype(np.float32)
+    expected = np.mean([scores(*pair)[0] for pair in zip(found, near, strict=True)])
+    given = (torch.from_numpy(maps).flatten(1) for maps in (found, near))
+    assert float(completions.absrel(*given)) == pytest.approx(expected, rel=0.03)
+
+
+def test_what_lies_below_all_that_is_true_is_still_told_where_to_go():
+    near = torch.linspace(0.5, 1, 60)[None]
+    found = near.clone()
+    found[0, 40] = -2
+    found.requires_grad_()
+    completions.absrel(found, near).backward()
+    assert found.grad[0, 40] < 0
 
 
 def test_clips_of_one_length_have_one_unit():

@@ -316,16 +316,27 @@ def evidence(data: Path, pool: Path, prior: str, clips: int, seed: int, jobs: in
 @click.argument("held", type=THERE)
 @click.argument("run", type=FOLDER)
 @click.option("--prior", default="depth", show_default=True, help="That the pool was made with, by name or folder.")
+@click.option("--start", type=THERE, help="Prior whose completion is trained on; else it begins anew.")
+@click.option(
+    "--doubts",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Share of clips whose evidence is made worse, and of steps that see parts of pictures.",
+)
 @training(FitConfig(steps=3000, decay=1400, rate=3e-3, warmup=50, ema=0.99, batch=completions.CLIPS, muon=True))
 @device
-def completion(pool: Path, held: Path, run: Path, prior: str, config: FitConfig, device: str) -> None:
+def completion(
+    pool: Path, held: Path, run: Path, prior: str, start: Path | None, doubts: float, config: FitConfig, device: str
+) -> None:
     """Train, or go on with what RUN holds; then export, with the prior, to RUN/weights."""
     torch.manual_seed(config.seed)
     source = depth_prior(prior).folder
     if source is None:
         raise ConfigError(f"the prior {prior!r} has no folder; name one that has, such as depth")
-    completing, judges = completions.Completing(completions.Clips(pool), config.batch), completions.Clips(held)
-    started = Fit(DepthCompletion(), completing, run, config, training_device(device))
+    completing, judges = completions.Completing(completions.Clips(pool), config.batch, doubts), completions.Clips(held)
+    model = DepthCompletion() if start is None else completions.load(start).train()
+    started = Fit(model, completing, run, config, training_device(device))
     best = fit(started, log.info, partial(completions.told, held=judges))
     completions.export(best.eval(), source, run / "weights")
 

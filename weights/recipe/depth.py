@@ -200,15 +200,19 @@ def relative(found: Tensor, near: Tensor) -> Tensor:
     """Errors as parts of what is true, as AbsRel has them, of maps (groups, t, h, w) after one scale and shift for each
     group. Parts of the mean of what is true and found, so that what is fitted at or below zero has a slope, too.
     """
-    x, y = found.flatten(1), near.flatten(1)
-    valid = (y > FAR).float()
+    y, valid = near.flatten(1), (near.flatten(1) > FAR).float()
+    like = fitted(found.flatten(1), y, valid)
+    unit = (like.detach().clamp(min=FAR) + y).clamp(min=2 * FAR) / 2
+    return ((valid * (like - y).abs() / unit).clamp(max=4).sum(1) / valid.sum(1).clamp(min=1)).mean()
+
+
+def fitted(x: Tensor, y: Tensor, valid: Tensor) -> Tensor:
+    """Values (n, k) after one scale, not below zero, and shift for each row: those by which they fit ``y`` best."""
     count = valid.sum(1, keepdim=True).clamp(min=1)
     mean_x, mean_y = ((valid * v).sum(1, keepdim=True) / count for v in (x, y))
     apart = valid * (x - mean_x)
     scale = (apart * (y - mean_y)).sum(1, keepdim=True) / (apart.square().sum(1, keepdim=True) + 1e-3 * count)
-    fitted = scale.clamp(min=0) * (x - mean_x) + mean_y
-    unit = (fitted.detach().clamp(min=FAR) + y).clamp(min=2 * FAR) / 2
-    return ((valid * (fitted - y).abs() / unit).clamp(max=4).sum(1) / count[:, 0]).mean()
+    return scale.clamp(min=0) * (x - mean_x) + mean_y
 
 
 def scores(found: np.ndarray, disparity: np.ndarray) -> tuple[float, float]:

@@ -59,7 +59,7 @@ def prior_maps(pictures: Bytes, prior: str) -> Floats:
 
 
 def planes_of(pictures: Bytes, maps: Floats) -> tuple[Floats, Floats]:
-    """Evidence of all frames of a clip, (t, 6, h, w), and how likely the camera moved, (t,)."""
+    """Evidence of all frames of a clip, (t, 8, h, w), and how likely the camera moved, (t,)."""
     low, high = np.percentile(maps, [1, 99])
     lumas: list[Luma] = [luma8(torch.from_numpy(one).permute(2, 0, 1) / 255) for one in pictures]
     found: list[Evidence] = []
