@@ -7,6 +7,7 @@ What is true and what the prior says stay as they are: where motion is not to be
 import cv2
 import numpy as np
 
+from vrestore import structure
 from vrestore.parallax import APART, FIRST, FOUND, LEAST, LUMA, ODD, SAYS, SURER, TRUSTED
 from vrestore.weights.recipe.depth_build import Rng
 from vrestore.weights.recipe.depth_world import Floats
@@ -71,7 +72,7 @@ def moved(rng: Rng, planes: Floats) -> None:
     thing = thing.astype(np.float32)
     apart = np.float32(rng.uniform(0.2, 1.5) * rng.choice([-1, 1]))
     seems = apart * thing * (1 - np.exp(-planes[:, SURER]))
-    planes[:, SAYS] = np.clip(planes[:, SAYS] + apart * thing, -0.3, 3)
+    planes[:, SAYS] = np.clip(planes[:, SAYS] + apart * thing, *structure.SAYS)
     planes[:, FOUND] = np.clip(planes[:, FOUND] + seems, LEAST, None)
     planes[:, ODD] += thing * np.float32(rng.exponential(1.5)) * np.abs(field(rng, (rows, columns), 5))
 
