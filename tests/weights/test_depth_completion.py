@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vrestore.errors import ConfigError
-from vrestore.parallax import FARTHEST, PLANES
+from vrestore.parallax import FARTHEST
 from vrestore.priors.completion import DepthCompletion, completion_in
 from vrestore.weights import locate
 from vrestore.weights.recipe import depth_completion as completions
@@ -61,7 +61,7 @@ def test_a_pool_goes_on_and_is_told_from_others(pool, data):
 def test_what_is_drawn_depends_on_chance_alone(clips):
     losses = completions.Completing(clips, 2)
     one, two, other = (losses.draw(np.random.default_rng(seed), Moment(0)) for seed in (1, 1, 2))
-    assert one.planes.shape == (2, 3, PLANES, 48, 72)
+    assert one.planes.shape == (2, 3, 8, 48, 72)
     assert one.likely.shape == (2, 3)
     assert torch.equal(one.planes, two.planes)
     assert torch.equal(one.near, two.near)
@@ -76,7 +76,7 @@ def test_doubts_show_parts_of_pictures_whose_evidence_is_worse(clips):
     rows, columns = worse.near.shape[-2:]
     assert 16 <= rows <= 48
     assert 32 <= columns < 72
-    assert worse.planes.shape == (2, 3, PLANES, rows, columns)
+    assert worse.planes.shape == (2, 3, 8, rows, columns)
     assert worse.target.shape == worse.near.shape
     assert torch.equal(worse.planes, again.planes)
     assert torch.isfinite(worse.planes).all()
@@ -131,3 +131,6 @@ def test_training_lowers_the_loss_and_what_is_written_is_a_prior(clips, tmp_path
     assert json.loads((tmp_path / "weights" / "model_index.json").read_text())["completion"][1] == "DepthCompletion"
     assert (tmp_path / "weights" / "unet" / "config.json").is_file()
     assert completion_in(tmp_path / "weights") is not None
+    again = completions.load(tmp_path / "weights")
+    assert all(part.requires_grad for part in again.parameters())
+    assert total(again) == pytest.approx(total(best), rel=0.01)  # written in 16 bits

@@ -25,6 +25,8 @@ FOLDER = "completion"
 """Where a folder of a prior holds the network, if it does."""
 CELL = 4
 """Pixels along one side of what the network sees as one place."""
+COARSEST = 4 * CELL
+"""The same where it sees least finely."""
 HEADS = 4
 """Of the attention among the coarsest places."""
 
@@ -81,7 +83,7 @@ class DepthCompletion(ModelMixin, ConfigMixin):  # type: ignore[misc]
     ) -> Float[Tensor, "frames height width"]:
         """`Evidence.planes` of frames and how likely the camera moved, to maps in the unit of theirs."""
         height, width = planes.shape[-2:]
-        rows, columns = (-side % (4 * CELL) for side in (height, width))
+        rows, columns = (-side % COARSEST for side in (height, width))
         seen = F.pad(_told(planes, likely), (0, columns, 0, rows), mode="replicate")
         fine = self.fine(self.look(F.pixel_unshuffle(seen, CELL)))
         middle = self.middle(self.down(fine))

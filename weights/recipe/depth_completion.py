@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vrestore.parallax import FARTHEST, FIRST, FOUND, LEAST
-from vrestore.priors.completion import FOLDER, DepthCompletion
+from vrestore.priors.completion import COARSEST, FOLDER, DepthCompletion
 from vrestore.priors.folder import load_network, part_folder
 from vrestore.weights.recipe.arrays import diet_of, opened
 from vrestore.weights.recipe.depth import FAR, fitted, scores
@@ -22,8 +22,8 @@ from vrestore.weights.recipe.drawn import Tensors
 from vrestore.weights.recipe.fit import Drawing, Moment
 from vrestore.weights.recipe.written import write_part
 
-PART, COARSEST = 0.6, 16
-"""Least part of a picture's side that a step sees, and what the network sees as one place at its coarsest."""
+PART = 0.6
+"""Least part of a picture's side that a step with doubts sees."""
 CLIPS, FRAMES = 4, 3
 """Usual clips of a step, and frames of each."""
 SEEN = 0.1
