@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vrestore.flow import between, dense, dense_doubled, flow_pair, luma8, splat, visible, warp
+from vrestore.flow import between, dense, dense_doubled, dense_fine, flow_pair, luma8, splat, visible, warp
 
 HEIGHT, WIDTH = 96, 128
 INNER = (..., slice(16, -16), slice(16, -16))
@@ -49,9 +49,25 @@ def test_warp_keeps_the_precision_of_features():
     assert warp(torch.rand(1, 1, 4, 4).bfloat16(), torch.zeros(1, 2, 4, 4)).dtype == torch.bfloat16
 
 
-def test_dense_flow_points_from_the_first_to_the_second():
-    flow = dense(luma8(picture()), luma8(picture(5, -3)))
+@pytest.mark.parametrize("find", [dense, dense_fine])
+def test_dense_flow_points_from_the_first_to_the_second(find):
+    flow = find(luma8(picture()), luma8(picture(5, -3)))
     assert np.abs(flow[16:-16, 16:-16] - [5, -3]).max() < 0.2
+
+
+def test_fine_flow_follows_motion_that_changes_within_a_few_pixels():
+    first = luma8(picture())
+    y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
+    ripple = np.sin(2 * np.pi * x / 32)
+    second = cv2.remap(first, x + ripple, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+    true = np.stack([ripple, np.zeros_like(ripple)], axis=-1)  # of what is second, it lies there in the first
+    plain, fine = (np.abs(find(second, first) - true)[16:-16, 16:-16].mean() for find in (dense, dense_fine))
+    assert fine < 0.1
+    assert fine < 0.6 * plain
+
+
+def test_fine_flow_of_what_is_too_small_is_none():
+    assert not dense_fine(*np.random.default_rng(0).integers(0, 256, (2, 15, 40), np.uint8)).any()
 
 
 @pytest.mark.parametrize("move", [(1.4, -0.7), (5, -3), (0, 0)])

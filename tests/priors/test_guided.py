@@ -13,7 +13,7 @@ from vrestore.prior import Prior
 from vrestore.priors import find_prior
 from vrestore.priors.guided import MOTION, guided
 from vrestore.priors.interpolation import BetweenPrior
-from vrestore.priors.motion import motions
+from vrestore.priors.motion import Grid, coarse, motions
 from vrestore.propagation import motion_guidance, propagate
 from vrestore.report import RunOptions
 from vrestore.sampling import ddim_ladder
@@ -61,7 +61,7 @@ def test_the_prediction_is_guided_along_the_motion(embedded, clip):
     conditioning = window(guided(embedded, **ON), clip)
     latents, times = conditioning["degraded_latents"], torch.ones(1, 4)
     found = guided(embedded, **ON).predict(latents, times, conditioning)[0]
-    plain, motion = embedded.predict(latents, times, conditioning)[0], conditioning["motion"][0]
+    plain, motion = embedded.predict(latents, times, conditioning)[0], conditioning[MOTION][0]
     expected = motion_guidance(propagate(plain, motion, strength=0.8), motion, strength=0.6)
     assert torch.equal(found, expected)
     assert not torch.allclose(found, plain)
@@ -84,7 +84,8 @@ def test_motion_is_found_where_a_prior_has_none(image_prior, clip, factor, monke
 def test_the_motion_is_that_of_the_other_priors(image_prior, embedded, clip):
     """The same field, so that a prior may be exchanged for another."""
     ours, theirs = window(guided(image_prior, **ON), clip), window(embedded, clip)
-    assert torch.equal(ours[MOTION], theirs["motion"])
+    found = coarse(theirs["motion"][0], tuple(ours[MOTION].shape[-2:]))
+    assert torch.allclose(ours[MOTION][0], found, atol=1e-5)
 
 
 def test_clean_frames_stand_for_themselves(embedded, clip):
@@ -92,7 +93,7 @@ def test_clean_frames_stand_for_themselves(embedded, clip):
     conditioning = window(guided(embedded, **ON), clip)
     latents = conditioning["degraded_latents"].clone()
     times = torch.tensor([[1.0, 1.0, 0.0, 1.0]])
-    plain, motion = embedded.predict(latents, times, conditioning)[0].clone(), conditioning["motion"][0]
+    plain, motion = embedded.predict(latents, times, conditioning)[0].clone(), conditioning[MOTION][0]
     plain[2] = latents[0, 2]
     motion = motion.clone()
     motion[2] = 0
@@ -215,4 +216,4 @@ def test_a_run_that_was_interrupted_goes_on_to_the_same_bits(tiny_prior, source,
 
 def test_motions_at_any_size(clips):
     pictures = [frame[..., 0] for frame in clips.scene(2, (32, 48))]
-    assert [field.shape for field in motions(iter(pictures), 2)] == [(6, 16, 24)] * 2
+    assert [field.shape for field in motions(iter(pictures), Grid(2))] == [(6, 16, 24)] * 2

@@ -36,7 +36,7 @@ def test_a_restoration_pool_holds_the_clean_reduction_and_several_chains(pool, d
     variants = 1 + CHAINS
     assert pool["sharp"].shape == (13, 6, 3, 64, 64)
     assert pool["low"].shape == (13, variants, 6, 3, 16, 16)
-    assert pool["motion"].shape == (13, variants, 6, 6, 8, 8)
+    assert pool["motion"].shape == (13, variants, 6, 6, 16, 16)
     first = footage_clips(data / "clips", 6, 64)[0]
     rng = np.random.default_rng([pool_config.seed, 0])
     clip = frames_of(first)

@@ -12,7 +12,7 @@ from vrestore.errors import PriorError
 from vrestore.prior import Conditioning, PriorFacts
 from vrestore.priors.embedded_nets import LATENT_FACTOR, BridgeVideoDenoiser, GuidedAutoencoder, brought
 from vrestore.priors.folder import Network, load_network, part_folder
-from vrestore.priors.motion import flow_picture, motions
+from vrestore.priors.motion import fine_motions
 from vrestore.priors.recurrent import GROUP, MARGIN, RecurrentGuide, in_groups
 from vrestore.sampling import Ladder, bridge_ladder
 from vrestore.shapes import Frame, Frames, Latents, Times, Windows
@@ -42,7 +42,7 @@ class EmbeddedPrior:
         reach=GROUP + 1,
         group=GROUP,
         ahead=GROUP + MARGIN,
-        told_bytes=512,
+        told_bytes=584,  # 512 are recalled, 72 the cells of motion beyond one for a latent pixel
         frame_bytes=33_000,  # measured likewise: 42,000 for a group of frames that a guide looks at, of which 10,000
         # are counted as frames ahead (half in bfloat16); decoding 16,500, and 2,300 for what it is given
     )
@@ -91,14 +91,14 @@ class EmbeddedPrior:
             return torch.cat([self._vae.decode(*(self._images(x) for x in part)).float() for part in parts])
 
     def conditions(self, frames: Iterable[Frame]) -> Iterator[dict[str, Tensor]]:
-        """Of each frame of a shot ``degraded`` (3, H, W), ``degraded_latents`` (C, h, w), ``motion`` (6, h, w) and,
-        with a guide, ``recalled`` (channels, H / 4, W / 4): then it reads a group ahead."""
+        """Of each frame of a shot ``degraded`` (3, H, W), ``degraded_latents`` (C, h, w), ``motion`` (6, H / 4,
+        W / 4) and, with a guide, ``recalled`` (channels, H / 4, W / 4): then it reads a group ahead."""
         entries = self._apart(frames)
         return entries if self._guide is None else in_groups(entries, self._recalled)
 
     def _apart(self, frames: Iterable[Frame]) -> Iterator[dict[str, Tensor]]:
         ours, theirs = tee(frame.to(self.device) for frame in frames)
-        for frame, motion in zip(ours, motions(flow_picture(frame) for frame in theirs), strict=True):
+        for frame, motion in zip(ours, fine_motions(theirs), strict=True):
             yield {
                 "degraded": frame,
                 "degraded_latents": self.encode(frame[None])[0],

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vrestore.flow import warp
+from vrestore.priors.motion import coarse
 from vrestore.shapes import Frames, Latents, Times, Windows
 
 LATENT_FACTOR = 8
@@ -31,9 +32,9 @@ Aligned = Float[Tensor, "frames 6 height width"]
 Field = Float[Tensor, "frames 3 h w"]
 """Flow (dx, dy, in latent pixels) from a frame to a neighbour, and how visible the neighbour is, in [0, 1]."""
 
-Motion = Float[Tensor, "batch time 6 h w"]
-"""Per frame and latent pixel: flow (dx, dy, in latent pixels) and visibility towards the previous frame, then the same
-towards the next."""
+Motion = Float[Tensor, "batch time 6 field_rows field_columns"]
+"""Per frame and cell, a latent pixel or a part of one: flow (dx, dy, in latent pixels) and visibility towards the
+previous frame, then the same towards the next."""
 
 
 class ResBlock(nn.Module):
@@ -231,7 +232,8 @@ class BridgeVideoDenoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]
         motion: Motion,
     ) -> Windows:
         """Clean latents. ``times``: 1 at the degraded end of the bridge, 0 at the clean end, one per frame."""
-        batch = latents.shape[0]
+        batch, (h, w) = latents.shape[0], latents.shape[-2:]
+        motion = coarse(motion.flatten(0, 1), (h, w)).unflatten(0, motion.shape[:2])
         embedding = self.embed(time_features(times.flatten()).to(latents.dtype))
         start = degraded_latents.flatten(0, 1)
         x = self.enter(torch.cat([latents.flatten(0, 1), start, self.look(centred(degraded.flatten(0, 1)))], dim=1))

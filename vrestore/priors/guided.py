@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vrestore.errors import PriorError
-from vrestore.flow import Between, luma8
+from vrestore.flow import Between, dense_fine, luma8
 from vrestore.prior import Conditioning, Prior
 from vrestore.priors.interpolation import BetweenPrior
-from vrestore.priors.motion import FLOW_FACTOR, flow_picture, motions
+from vrestore.priors.motion import FINE, FLOW_FACTOR, Grid, coarse, flow_picture, motions
 from vrestore.propagation import Motions, motion_guidance, propagate
 from vrestore.sampling import Ladder
 from vrestore.shapes import Frame, Frames, Latents, Times, Windows
@@ -95,7 +95,7 @@ class GuidedPrior:
         entries = chain([first], entries)
         if _fits(first):
             del theirs  # it would keep all frames
-            yield from (entry | {MOTION: entry["motion"]} for entry in entries)
+            yield from (entry | {MOTION: _at_latents(entry)} for entry in entries)
             return
         for entry, motion in zip(entries, self._motions(theirs), strict=True):
             yield entry | {MOTION: motion.to(self.device)}
@@ -119,8 +119,8 @@ class GuidedPrior:
     def _motions(self, frames: Iterable[Frame]) -> Iterator[Tensor]:
         factor = self.facts.spatial_factor
         if factor % FLOW_FACTOR:
-            return motions((luma8(frame) for frame in frames), factor)
-        return motions((flow_picture(frame) for frame in frames), factor // FLOW_FACTOR)
+            return motions((luma8(frame) for frame in frames), Grid(factor, find=dense_fine))
+        return motions((flow_picture(frame) for frame in frames), Grid(factor // FLOW_FACTOR, find=dense_fine))
 
 
 class GuidedBetweenPrior(GuidedPrior):
@@ -137,6 +137,11 @@ class GuidedBetweenPrior(GuidedPrior):
 
 
 def _fits(entry: Conditioning) -> bool:
-    """Whether a prior's own motion has the form of `MOTION`."""
-    own = entry.get("motion")
-    return own is not None and own.shape == (6, *entry["degraded_latents"].shape[-2:])
+    """Whether a prior's own motion has the form of `MOTION`, or a finer one."""
+    own, (h, w) = entry.get("motion"), entry["degraded_latents"].shape[-2:]
+    return own is not None and own.shape in {(6, fine * h, fine * w) for fine in (1, FINE)}
+
+
+def _at_latents(entry: Conditioning) -> Tensor:
+    h, w = entry["degraded_latents"].shape[-2:]
+    return coarse(entry["motion"][None], (h, w))[0]

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vrestore.flow import Between, between, flow_pair
+from vrestore.flow import Between, between, dense_fine, flow_pair
 from vrestore.prior import Conditioning, Prior, PriorFacts
 from vrestore.priors.embedded import EmbeddedPrior
 from vrestore.priors.motion import aligned_between, motion_of_between
@@ -59,7 +59,7 @@ class Gap:
 
     def __init__(self, left: Frame, right: Frame) -> None:
         self._left, self._right = left, right
-        self._flows = flow_pair(left, right)
+        self._flows = flow_pair(left, right, dense_fine)
         self._overlay = overlay(left, right, self._flows.forward, self._flows.backward)
 
     def at(self, time: float) -> Between:

@@ -1,20 +1,24 @@
 """Motion between neighbouring degraded frames, from a classical flow: what temporal layers align by."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
+from jaxtyping import Float
 from torch import Tensor
 
-from vrestore.flow import SMALLEST, Between, FlowArray, Luma, dense, luma8, visible
+from vrestore.flow import SMALLEST, Between, Finder, FlowArray, Luma, dense, dense_fine, luma8, visible
 from vrestore.shapes import Frame
 
 FLOW_FACTOR = 2
 """The flow is computed at half the output size: at x4 that is twice the size of the input."""
 PER_LATENT = 4
 """Flow pixels along one side of a latent pixel."""
+FINE = 2
+"""Cells of the embedded prior's fields along one side of a latent pixel: one for each pixel that is reduced by four."""
 
 
 def flow_picture(frame: Frame) -> Luma:
@@ -22,42 +26,69 @@ def flow_picture(frame: Frame) -> Luma:
     return luma8(F.avg_pool2d(frame[None].float(), FLOW_FACTOR)[0])
 
 
-def _field(forward: FlowArray, backward: FlowArray, per_latent: int) -> Tensor:
-    field = np.concatenate([forward / per_latent, visible(forward, backward)[..., None]], axis=-1).astype(np.float32)
-    return F.avg_pool2d(rearrange(torch.from_numpy(field), "h w c -> 1 c h w"), per_latent)[0]
+@dataclass(frozen=True)
+class Grid:
+    """Where fields of motion are given.
 
-
-def no_motion(picture: Luma, per_latent: int = PER_LATENT) -> Tensor:
-    """The field towards a neighbour that does not exist: nothing visible, (3, h, w) at latent size."""
-    return torch.zeros(3, picture.shape[0] // per_latent, picture.shape[1] // per_latent)
-
-
-def motion_between(first: Luma, second: Luma, per_latent: int = PER_LATENT) -> tuple[Tensor, Tensor]:
-    """Motion from one flow picture to the other, and back: two fields (3, h, w) at latent size.
-
-    Each holds flow (dx, dy, in latent pixels) and visibility in [0, 1].
+    ``per_latent``: flow pixels along one side of a latent pixel; ``fine``: cells of a field along it, a divisor of
+    that; ``find``: the flow from one picture to another.
     """
-    if min(first.shape) < SMALLEST:
-        return no_motion(first, per_latent), no_motion(second, per_latent)
-    forward, backward = dense(first, second), dense(second, first)
-    return _field(forward, backward, per_latent), _field(backward, forward, per_latent)
+
+    per_latent: int = PER_LATENT
+    fine: int = 1
+    find: Finder = dense
+
+    def none(self, picture: Luma) -> Tensor:
+        """The field towards a neighbour that does not exist: nothing visible, (3, rows, columns)."""
+        rows, columns = (side // self.per_latent * self.fine for side in picture.shape)
+        return torch.zeros(3, rows, columns)
+
+    def between(self, first: Luma, second: Luma) -> tuple[Tensor, Tensor]:
+        """Motion from one flow picture to the other, and back: two fields (3, rows, columns).
+
+        Each holds flow (dx, dy, in latent pixels) and visibility in [0, 1].
+        """
+        if min(first.shape) < SMALLEST:
+            return self.none(first), self.none(second)
+        forward, backward = self.find(first, second), self.find(second, first)
+        return self._field(forward, backward), self._field(backward, forward)
+
+    def _field(self, forward: FlowArray, backward: FlowArray) -> Tensor:
+        parts = [forward / self.per_latent, visible(forward, backward)[..., None]]
+        field = torch.from_numpy(np.concatenate(parts, axis=-1).astype(np.float32))
+        rows, columns = (side // self.per_latent * self.per_latent for side in forward.shape[:2])
+        field = field[:rows, :columns]  # whole latent pixels, however fine
+        return F.avg_pool2d(rearrange(field, "h w c -> 1 c h w"), self.per_latent // self.fine)[0]
 
 
-def motions(pictures: Iterable[Luma], per_latent: int = PER_LATENT) -> Iterator[Tensor]:
-    """Of every flow picture in turn its motion to both neighbours, (6, h, w), previous first. Reads one ahead.
+LATENT_GRID, FINE_GRID = Grid(), Grid(fine=FINE, find=dense_fine)
 
-    ``per_latent``: flow pixels along one side of a latent pixel.
+
+def motions(pictures: Iterable[Luma], grid: Grid = LATENT_GRID) -> Iterator[Tensor]:
+    """Of every flow picture in turn its motion to both neighbours, (6, rows, columns), previous first.
+
+    Reads one ahead.
     """
     stream = iter(pictures)
     here = next(stream, None)
     if here is None:
         return
-    to_previous = no_motion(here, per_latent)
+    to_previous = grid.none(here)
     for following in stream:
-        to_next, back = motion_between(here, following, per_latent)
+        to_next, back = grid.between(here, following)
         yield torch.cat([to_previous, to_next])
         here, to_previous = following, back
-    yield torch.cat([to_previous, no_motion(here, per_latent)])
+    yield torch.cat([to_previous, grid.none(here)])
+
+
+def fine_motions(frames: Iterable[Frame]) -> Iterator[Tensor]:
+    """Of every degraded frame its motion as the embedded prior has it, in latent pixels: (6, rows / 4, columns / 4)."""
+    return motions((flow_picture(frame) for frame in frames), FINE_GRID)
+
+
+def coarse(motion: Float[Tensor, "batch channels rows columns"], size: tuple[int, int]) -> Tensor:
+    """Fields at a latent's size (rows, columns), of as fine ones or finer: the mean of the cells in a latent pixel."""
+    return motion if motion.shape[-2:] == size else F.adaptive_avg_pool2d(motion.float(), size)
 
 
 def motion_of_between(made: Between) -> Tensor:

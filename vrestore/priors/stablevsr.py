@@ -30,7 +30,7 @@ from vrestore.flow import luma8, warp
 from vrestore.prior import Conditioning, PriorFacts
 from vrestore.prior_options import PriorOptions
 from vrestore.priors.folder import NETWORK, load_network, weights_of
-from vrestore.priors.motion import motions
+from vrestore.priors.motion import Grid, motions
 from vrestore.priors.stable import Parts, StablePrior
 from vrestore.sampling import Ladder
 from vrestore.shapes import Flow, Frame, Frames, Latents, Times, Windows
@@ -85,7 +85,7 @@ class StableVSRPrior(StablePrior):
         ours, theirs = tee(frame.to(self.device) for frame in frames)
         factor = self.facts.spatial_factor
         pictures = (luma8(F.avg_pool2d(frame[None].float(), factor)[0]) for frame in theirs)
-        for entry, motion in zip(super().conditions(ours), motions(pictures, per_latent=1), strict=True):
+        for entry, motion in zip(super().conditions(ours), motions(pictures, Grid(per_latent=1)), strict=True):
             yield entry | {"motion": motion.to(self.device)}
 
     def predict(self, latents: Windows, times: Times, conditioning: Conditioning, attend: object = None) -> Windows:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vrestore.priors.motion import flow_picture, motions
+from vrestore.priors.motion import FINE, fine_motions
 from vrestore.weights.recipe.drawn import Tensors
 from vrestore.weights.recipe.textures import FLAT
 
@@ -16,6 +16,8 @@ MOTION_UNIT = 64.0
 """Motion is stored as int16 in this fraction of a latent pixel."""
 LATENT = 8
 """Pixels of a latent pixel: crops lie on their grid."""
+CELL = LATENT // FINE
+"""Pixels of a cell of a clip's motion."""
 
 Window = tuple[slice, slice]
 Place = tuple[int, slice, Window]
@@ -26,7 +28,8 @@ Place = tuple[int, slice, Window]
 class Batch(Tensors):
     """What a training step sees.
 
-    ``sharp`` and ``degraded`` (b, t, 3, h, w) in [0, 1]; ``motion`` (b, t, 6, h / 8, w / 8) in latent pixels;
+    ``sharp`` and ``degraded`` (b, t, 3, h, w) in [0, 1]; ``motion`` (b, t, 6, rows, columns) in
+    latent pixels, a cell for each of them or finer;
     ``aligned`` (b, t, 6, h, w): what the decoder sees of the neighbours, None where it follows from the others;
     ``keys``: frames of a window that are given clean, nothing is learned of them.
     """
@@ -80,8 +83,8 @@ def unpacked_motion(stored: np.ndarray) -> Tensor:
 
 
 def clip_motion(degraded: Tensor) -> Tensor:
-    """Motion of a clip (t, 3, h, w) to both neighbours: (t, 6, h / 8, w / 8)."""
-    return torch.stack(list(motions(flow_picture(frame) for frame in degraded)))
+    """Motion of a clip (t, 3, h, w) to both neighbours: (t, 6, h / 4, w / 4), in latent pixels."""
+    return torch.stack(list(fine_motions(degraded)))
 
 
 def unit(stored: np.ndarray) -> Tensor:
@@ -124,9 +127,9 @@ def crop_of(pictures: np.ndarray, place: Place) -> np.ndarray:
     return pictures[index, time, :, *window]
 
 
-def coarse(window: Window) -> Window:
-    """A window of pixels in latent pixels."""
-    rows, columns = (slice(part.start // LATENT, part.stop // LATENT) for part in window)
+def cells(window: Window, fine: int = 1) -> Window:
+    """A window of pixels in cells, of which ``fine`` lie along one side of a latent pixel."""
+    rows, columns = (slice(*(edge * fine // LATENT for edge in (part.start, part.stop))) for part in window)
     return rows, columns
 
 

@@ -10,13 +10,15 @@ from torch import Tensor
 
 from vrestore.degradation import add_noise, to_uint8
 from vrestore.flow import between, flow_pair
+from vrestore.priors.motion import FINE
 from vrestore.weights.recipe.arrays import Arrays
 from vrestore.weights.recipe.batch import (
+    CELL,
     Batch,
     Place,
     augmented,
+    cells,
     clip_motion,
-    coarse,
     crop_of,
     crop_place,
     flat,
@@ -60,7 +62,7 @@ class Deblurring:
         """Sharp and blurred frames, and the motion between the blurred ones."""
         t, size = config.frames, config.size
         pictures = ((t, 3, size, size), "uint8")
-        return {"sharp": pictures, "blurred": pictures, "motion": ((t, 6, size // 8, size // 8), "int16")}
+        return {"sharp": pictures, "blurred": pictures, "motion": ((t, 6, size // CELL, size // CELL), "int16")}
 
     def rendered(self, rng: np.random.Generator, bank: TextureBank, config: PoolConfig) -> Arrays:
         """A clip of the world through a shutter."""
@@ -122,7 +124,7 @@ class Deblurring:
         place = crop_place(pool["sharp"], rng, frames, crop, good, tries=20)
         sharp, seen = (unit(crop_of(pool[name], place)) for name in ("sharp", "blurred"))
         index, time, window = place
-        motion = unpacked_motion(pool["motion"][index, time, :, *coarse(window)])
+        motion = unpacked_motion(pool["motion"][index, time, :, *cells(window, FINE)])
         return augmented(Batch(sharp[None], seen[None], motion[None]), rng.random(4) < 0.5)
 
 

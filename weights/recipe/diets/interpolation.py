@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from vrestore.degradation import to_uint8
-from vrestore.flow import Between, between, flow_pair
+from vrestore.flow import Between, between, dense_fine, flow_pair
 from vrestore.priors.motion import aligned_between, motion_of_between
 from vrestore.weights.recipe.arrays import Arrays
 from vrestore.weights.recipe.batch import (
     Batch,
     augmented,
-    coarse,
+    cells,
     crop_of,
     crop_place,
     flat,
@@ -82,7 +82,7 @@ class Interpolation:
         found = []
         for clip in clips.values():
             for i in range(1, len(clip) - 1, 2):
-                made = between(clip[i - 1], clip[i + 1], flow_pair(clip[i - 1], clip[i + 1]), 0.5)
+                made = between(clip[i - 1], clip[i + 1], flow_pair(clip[i - 1], clip[i + 1], dense_fine), 0.5)
                 frames = clip[i - 1 : i + 2]
                 found.append((_window(frames, made), made.blend.clamp(0, 1)))
         return {"every second": found}
@@ -93,7 +93,7 @@ class Interpolation:
         left, sharp, right, blend, from_left, from_right = (unit(crop_of(pool[name], place)[0]) for name in PICTURES)
         index, which, window = place
         motion, aligned = torch.zeros(3, 6, crop // 8, crop // 8), torch.zeros(3, 6, crop, crop)
-        motion[1] = unpacked_motion(pool["motion"][index, which, :, *coarse(window)][0])
+        motion[1] = unpacked_motion(pool["motion"][index, which, :, *cells(window)][0])
         aligned[1] = torch.cat([from_left - blend, from_right - blend])
         frames, seen = torch.stack([left, sharp, right]), torch.stack([left, blend, right])
         batch = Batch(frames[None], seen[None], motion[None], aligned[None], (0, 2))
@@ -102,7 +102,7 @@ class Interpolation:
 
 def _triplet(frames: Tensor, time: float) -> Arrays:
     left, sharp, right = to_uint8(frames).float() / 255
-    made = between(left, right, flow_pair(left, right), time)
+    made = between(left, right, flow_pair(left, right, dense_fine), time)
     pictures = (left, sharp, right, made.blend[0], made.from_left[0], made.from_right[0])
     entries = {name: to_uint8(picture).numpy() for name, picture in zip(PICTURES, pictures, strict=True)}
     return {**entries, "motion": packed_motion(motion_of_between(made))}

@@ -9,12 +9,14 @@ from einops import rearrange
 from torch import Tensor
 
 from vrestore.degradation import Blur, Resize, add_noise, gaussian_kernel, through_h264, to_uint8
+from vrestore.priors.motion import FINE
 from vrestore.weights.recipe.arrays import Arrays
 from vrestore.weights.recipe.batch import (
+    CELL,
     Batch,
     augmented,
+    cells,
     clip_motion,
-    coarse,
     crop_of,
     crop_place,
     flat,
@@ -56,7 +58,7 @@ class Restoration:
         return {
             "sharp": ((t, 3, size, size), "uint8"),
             "low": ((variants, t, 3, size // SCALE, size // SCALE), "uint8"),
-            "motion": ((variants, t, 6, size // 8, size // 8), "int16"),
+            "motion": ((variants, t, 6, size // CELL, size // CELL), "int16"),
         }
 
     def rendered(self, rng: np.random.Generator, bank: TextureBank, config: PoolConfig) -> Arrays:
@@ -110,7 +112,7 @@ class Restoration:
         if variant == 0 and rng.random() < SOFT_SHARE:
             low = degrade_soft(unit(pool["sharp"][index, time]), rng.uniform(*SOFT)).numpy()
         degraded = enlarge_part(low, window[0].start, window[1].start, crop)
-        motion = unpacked_motion(pool["motion"][index, variant, time, :, *coarse(window)])
+        motion = unpacked_motion(pool["motion"][index, variant, time, :, *cells(window, FINE)])
         return augmented(Batch(sharp[None], degraded[None], motion[None]), rng.random(4) < 0.5)
 
 
