@@ -55,29 +55,29 @@ def dense(first: Luma, second: Luma) -> FlowArray:
 
     Zero where the pictures are too small for it.
     """
-    if min(first.shape) < SMALLEST:
-        return np.zeros((*first.shape, 2), np.float32)
-    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    found: FlowArray = dis.calc(first, second, None)
-    return found
+    return _searched(first, second, cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM))
 
 
 def dense_fine(first: Luma, second: Luma) -> FlowArray:
-    """The same down to single pixels instead of pairs of them, and smoother, at four times the time.
+    """As `dense`, down to single pixels instead of pairs of them, and smoother, at four times the time.
 
     Only so precise a flow brings detail above the sampling limit of a small frame into phase.
     """
+    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    search.setFinestScale(0)
+    search.setVariationalRefinementAlpha(SMOOTHNESS)
+    return _searched(first, second, search)
+
+
+def _searched(first: Luma, second: Luma, search: cv2.DISOpticalFlow) -> FlowArray:
     if min(first.shape) < SMALLEST:
         return np.zeros((*first.shape, 2), np.float32)
-    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    dis.setFinestScale(0)
-    dis.setVariationalRefinementAlpha(SMOOTHNESS)
-    found: FlowArray = dis.calc(first, second, None)
+    found: FlowArray = search.calc(first, second, None)
     return found
 
 
 def dense_doubled(first: Luma, second: Luma) -> FlowArray:
-    """The same found on pictures twice as large: less of what is thin or goes far is missed, at four times the time."""
+    """As `dense`, on pictures twice as large: less of what is thin or goes far is missed, at four times the time."""
     larger = [cv2.resize(one, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC) for one in (first, second)]
     found: FlowArray = cv2.resize(dense(*larger), first.shape[::-1], interpolation=cv2.INTER_AREA) / 2
     return found

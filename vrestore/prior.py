@@ -53,7 +53,7 @@ class PriorFacts:
     ahead: int = 1
     """Frames after it that `conditions` reads before it answers for a frame, where they belong to the shot."""
     told_bytes: int = 0
-    """What `conditions` says of a frame to `decode` alone, per latent pixel, in bytes."""
+    """What `conditions` says of a frame beside latents and motion of their size, per latent pixel, in bytes."""
     usual_steps: int = 1
     """Sampling steps that it is made to be run with: as many are taken where no number is asked for."""
     most_steps: int | None = None

@@ -10,8 +10,8 @@ from vrestore.priors.motion import (
     FINE,
     FINE_GRID,
     FLOW_FACTOR,
-    LATENT_GRID,
     PER_LATENT,
+    Grid,
     coarse,
     fine_motions,
     flow_picture,
@@ -36,7 +36,7 @@ def picture(dx=0, dy=0, seed=0):
     return np.round(view * 255).astype(np.uint8)
 
 
-GRIDS = pytest.mark.parametrize("grid", [LATENT_GRID, FINE_GRID], ids=["latent", "fine"])
+GRIDS = pytest.mark.parametrize("grid", [Grid(), FINE_GRID], ids=["latent", "fine"])
 
 
 @GRIDS
@@ -58,7 +58,7 @@ def test_a_fine_field_follows_motion_that_differs_from_place_to_place():
     first = picture()
     second = cv2.remap(first, x - ripple, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
     errors = []
-    for grid in (LATENT_GRID, FINE_GRID):
+    for grid in (Grid(), FINE_GRID):
         back = grid.between(second, first)[0][None, :2] * PER_LATENT
         pixels = torch.nn.functional.interpolate(back, (HEIGHT, WIDTH), mode="bilinear")[0, 0]
         errors.append(float((pixels + torch.from_numpy(ripple))[16:-16, 16:-16].abs().mean()))
@@ -78,24 +78,24 @@ def test_the_flow_brings_the_neighbour_here(grid):
 
 
 def test_unrelated_pictures_are_mostly_invisible():
-    forth, back = LATENT_GRID.between(picture(seed=1), picture(seed=2))
+    forth, back = Grid().between(picture(seed=1), picture(seed=2))
     assert max(forth[2].mean(), back[2].mean()) < 0.5
     assert forth[2].min() >= 0
     assert forth[2].max() <= 1
 
 
 def test_no_neighbour_is_zeros():
-    only = torch.stack(list(motions([picture()])))
+    only = torch.stack(list(motions([picture()], Grid())))
     assert torch.equal(only, torch.zeros(1, 6, HEIGHT // PER_LATENT, WIDTH // PER_LATENT))
-    assert list(motions([])) == []
+    assert list(motions([], Grid())) == []
 
 
 def test_motions_pair_up():
     pictures = [picture(), picture(2, 1), picture(3, 3)]
-    first, second, third = motions(pictures)
-    forth, back = LATENT_GRID.between(pictures[0], pictures[1])
-    forth_again, back_again = LATENT_GRID.between(pictures[1], pictures[2])
-    nothing = LATENT_GRID.none(pictures[0])
+    first, second, third = motions(pictures, Grid())
+    forth, back = Grid().between(pictures[0], pictures[1])
+    forth_again, back_again = Grid().between(pictures[1], pictures[2])
+    nothing = Grid().none(pictures[0])
     assert torch.equal(first, torch.cat([nothing, forth]))
     assert torch.equal(second, torch.cat([back, forth_again]))
     assert torch.equal(third, torch.cat([back_again, nothing]))
@@ -110,7 +110,7 @@ def test_motions_reads_one_ahead():
             pulled += 1
             yield np.zeros((8, 8), np.uint8)
 
-    seen = [pulled for _ in motions(pictures())]
+    seen = [pulled for _ in motions(pictures(), Grid())]
     assert seen == [2, 3, 4, 5, 5]
 
 

@@ -61,10 +61,11 @@ class Grid:
         return F.avg_pool2d(rearrange(field, "h w c -> 1 c h w"), self.per_latent // self.fine)[0]
 
 
-LATENT_GRID, FINE_GRID = Grid(), Grid(fine=FINE, find=dense_fine)
+FINE_GRID = Grid(fine=FINE, find=dense_fine)
+"""That of the embedded prior."""
 
 
-def motions(pictures: Iterable[Luma], grid: Grid = LATENT_GRID) -> Iterator[Tensor]:
+def motions(pictures: Iterable[Luma], grid: Grid) -> Iterator[Tensor]:
     """Of every flow picture in turn its motion to both neighbours, (6, rows, columns), previous first.
 
     Reads one ahead.
