@@ -74,8 +74,8 @@ class EditingConfig(EditOptions, TaskConfig):
     ] = "none"
     one_noise: Annotated[
         bool | None,
-        "Whether all frames of a shot have the same noise: with one each, what a prior for single pictures makes up "
-        "flickers. Left out: where the prior has no motion modules, which are trained on one for each.",
+        "Whether all frames have the same noise: with one each, what a prior for single pictures makes up flickers, "
+        "and colours change at cuts. Left out: where the prior has no motion modules, which are trained on one each.",
     ] = None
     cross_window: Annotated[bool, "Whether all frames attend to the first one of their shot: one look throughout."] = (
         True

@@ -64,7 +64,7 @@ class Wish:
     """Steps of the ladder."""
     seed: int = 0
     one_noise: bool = True
-    """Whether all frames of a shot have the same noise."""
+    """Whether all frames have the same noise."""
     beside: tuple[str, ...] = ()
     """Names of the pictures beside the edit."""
 
@@ -110,7 +110,7 @@ class EditDirection:
 
     @property
     def one_noise(self) -> bool:
-        """Whether all frames of a shot have the same noise: what is drawn then stays as it is drawn."""
+        """Whether all frames have the same noise: what is drawn then stays as it is drawn, beyond cuts as well."""
         return self._wish.one_noise
 
     @property

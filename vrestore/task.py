@@ -230,7 +230,7 @@ class Direction(Protocol):
 
     @property
     def one_noise(self) -> bool:
-        """Whether all frames of a shot have the same noise, at every level."""
+        """Whether all frames have the same noise, in every shot, at every level."""
         ...
 
     @property

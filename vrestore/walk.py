@@ -198,8 +198,8 @@ class ShotWalk:
         return start(self._ladder, degraded, partial(self._noise, position, degraded))
 
     def _noise(self, position: int, like: Latent, level: int) -> Latent:
-        position = 0 if self._direction is not None and self._direction.one_noise else position
-        return noise(self._task.config.seed, self._shot_start + position, level, _shape(like))
+        same = self._direction is not None and self._direction.one_noise
+        return noise(self._task.config.seed, 0 if same else self._shot_start + position, level, _shape(like))
 
     def _solve(self, position: int, z: Latent, x0: Latent, level: int, to: int) -> Latent:
         if self._pull and to > 0:  # the last step is left free: the projection of `finish` has the last word

@@ -1,11 +1,17 @@
-"""Pictures that move as is known, and the bytes of a video."""
+"""Pictures that move as is known, the bytes of a video, and settings with small priors."""
+
+import importlib.util
+from pathlib import Path
 
 import av
 import cv2
 import numpy as np
 import pytest
+import torch
 
 SIZE = (48, 64)
+FILM = (24, 40)
+ROOT = Path(__file__).parents[2]
 
 
 def _texture(size, seed=0):
@@ -62,3 +68,66 @@ def planes():
             return [b"".join(map(bytes, frame.planes)) for frame in container.decode(video=0)]
 
     return read
+
+
+@pytest.fixture
+def settings(tiny_edit):
+    """Those of an edit with a small prior."""
+    return {
+        "prior": str(tiny_edit), "prompt": "a sharp stone", "steps": 2, "strength": 0.5, "window": 5, "overlap": 2,
+        "device": "cpu", "dtype": "float32", "guidance_scale": 2.0,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def film(clips, tmp_path):
+    """Seven frames of 24 x 40 pixels."""
+    return clips.write(tmp_path / "in.mkv", clips.scene(7, FILM))
+
+
+@pytest.fixture
+def half_mask(clips):
+    """half_mask(path, frames) -> a mask for `film`, white on the right half."""
+
+    def write(path, frames=1):
+        mask = np.zeros((frames, *FILM, 3), np.uint8)
+        mask[:, :, FILM[1] // 2 :] = 255
+        return clips.write(path, mask)
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def generation_folder(tmp_path_factory):
+    """In the layout of AnimateDiff: windows of eight frames of 32x32 pixels."""
+    spec = importlib.util.spec_from_file_location("small_priors", ROOT / "tests" / "priors" / "conftest.py")
+    small = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(small)
+    from diffusers import MotionAdapter
+
+    folder = tmp_path_factory.mktemp("priors") / "tiny-generation"
+    with torch.random.fork_rng():
+        torch.manual_seed(9)
+        small.save_text(folder)
+        small.small_vae(4, 0.18215).save_pretrained(folder / "vae")
+        small.small_unet(4, None).save_pretrained(folder / "unet")
+        adapter = MotionAdapter(
+            block_out_channels=(8, 16), motion_layers_per_block=1, motion_num_attention_heads=2,
+            motion_norm_num_groups=4, motion_max_seq_length=8,
+        )  # fmt: skip
+        for name, parameter in adapter.named_parameters():  # it starts without any effect
+            if "proj_out" in name:
+                torch.nn.init.normal_(parameter, std=0.3)
+        adapter.save_pretrained(folder / "motion_adapter")
+    small.save_scheduler(folder / "scheduler", timestep_spacing="trailing", **small.DDIM)
+    small.save_index(folder, "AnimateDiffPipeline")
+    return folder
+
+
+@pytest.fixture
+def usual(generation_folder):
+    """Those of a generation with a small prior."""
+    return {
+        "prior": str(generation_folder), "prompt": "a stone", "steps": 2, "width": 32, "height": 32,
+        "guidance_scale": 1.0, "device": "cpu", "dtype": "float32",
+    }  # fmt: skip

@@ -1,10 +1,5 @@
 """Generation: every plan, what is given, prompts over time, the command; on a small random network."""
 
-import importlib.util
-import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -13,13 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from vrestore import cli, engine
 from vrestore.clock import Clock
 from vrestore.errand import prepare
-from vrestore.errors import ConfigError, OutputError, PriorError, VRestoreError
-from vrestore.maker import make, plan_making
+from vrestore.errors import ConfigError, OutputError, PriorError
+from vrestore.maker import plan_making
 from vrestore.making_walk import MakingWalk, noise_of
-from vrestore.preset import from_preset
 from vrestore.priors import PriorSource
 from vrestore.report import MakeOptions
 from vrestore.tasks.generation import Generation, GenerationConfig, generate
@@ -27,42 +20,6 @@ from vrestore.video import Formats, probe, write_still
 
 ROOT = Path(__file__).parents[2]
 PLANS = ["keyframes", "diagonal", "chunks", "windows"]
-
-
-@pytest.fixture(scope="module")
-def prior_folder(tmp_path_factory):
-    """In the layout of AnimateDiff: windows of eight frames of 32x32 pixels."""
-    spec = importlib.util.spec_from_file_location("small_priors", ROOT / "tests" / "priors" / "conftest.py")
-    small = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(small)
-    from diffusers import MotionAdapter
-
-    folder = tmp_path_factory.mktemp("priors") / "tiny-generation"
-    with torch.random.fork_rng():
-        torch.manual_seed(9)
-        small.save_text(folder)
-        small.small_vae(4, 0.18215).save_pretrained(folder / "vae")
-        small.small_unet(4, None).save_pretrained(folder / "unet")
-        adapter = MotionAdapter(
-            block_out_channels=(8, 16), motion_layers_per_block=1, motion_num_attention_heads=2,
-            motion_norm_num_groups=4, motion_max_seq_length=8,
-        )  # fmt: skip
-        for name, parameter in adapter.named_parameters():  # it starts without any effect
-            if "proj_out" in name:
-                torch.nn.init.normal_(parameter, std=0.3)
-        adapter.save_pretrained(folder / "motion_adapter")
-    small.save_scheduler(folder / "scheduler", timestep_spacing="trailing", **small.DDIM)
-    small.save_index(folder, "AnimateDiffPipeline")
-    return folder
-
-
-@pytest.fixture
-def usual(prior_folder):
-    """Settings for it."""
-    return {
-        "prior": str(prior_folder), "prompt": "a stone", "steps": 2, "width": 32, "height": 32, "guidance_scale": 1.0,
-        "device": "cpu", "dtype": "float32",
-    }  # fmt: skip
 
 
 def made(**settings):
@@ -82,10 +39,6 @@ def picture(path, seed=0, size=(32, 32)):
     pixels = np.random.default_rng(seed).random((3, *size), dtype=np.float32)
     write_still(path, np.rint(pixels * 255) / np.float32(255))
     return path
-
-
-def options(usual):
-    return [part for name, value in usual.items() for part in (f"--{name.replace('_', '-')}", str(value))]
 
 
 # ---------------------------------------------------------------- plans and frames
@@ -316,124 +269,3 @@ def test_priors_that_make_nothing_anew(usual, tmp_path):
             generate(tmp_path / "out.mp4", **usual | {"prior": name})
     with pytest.raises(PriorError, match="no prior 'nowhere'"):
         generate(tmp_path / "out.mp4", **usual | {"prior": "nowhere"})
-
-
-# ---------------------------------------------------------------- the job
-
-
-def test_an_interrupted_job_goes_on_to_the_same_bits(usual, tmp_path, clips, monkeypatch):
-    monkeypatch.setattr(engine, "SEGMENT_FRAMES", 4)
-    monkeypatch.setattr(engine, "SHORTEST_SEGMENT", 1)
-    task = Generation(**usual, frames=19, plan="chunks")
-    make(task, tmp_path / "whole.mkv")
-
-    def stop(now):
-        if now.done == 12:
-            raise KeyboardInterrupt
-
-    out = tmp_path / "out.mkv"
-    with pytest.raises(KeyboardInterrupt):
-        make(task, out, MakeOptions(progress=stop))
-    assert not out.exists()
-    with pytest.raises(VRestoreError, match="belongs to another job: seed was 0, is 1"):
-        make(Generation(task.config, seed=1), out, MakeOptions(resume=True))
-    told = []
-    make(task, out, MakeOptions(resume=True, progress=told.append))
-    assert told[0].done > 4
-    assert (told[-1].done, told[-1].total) == (19, 19)
-    assert np.array_equal(clips.read(out)[0], clips.read(tmp_path / "whole.mkv")[0])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mkv", "whole.mkv"]
-
-
-def test_pictures_and_sequences(usual, tmp_path, clips):
-    generate(tmp_path / "one.png", **usual, frames=1)
-    generate(tmp_path / "shot.%03d.png", **usual, frames=3)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.png", *(f"shot.{n:03d}.png" for n in (1, 2, 3))]
-    sequence = clips.read(tmp_path / "shot.%03d.png")[0]
-    assert np.array_equal(sequence, np.rint(made(**usual, frames=3).permute(0, 2, 3, 1).numpy() * 255))
-    with pytest.raises(ConfigError, match="is one picture, but 3 frames are asked for"):
-        generate(tmp_path / "two.png", **usual, frames=3)
-    with pytest.raises(ConfigError, match="cannot be resumed; leave --resume out"):
-        generate(tmp_path / "two.png", **usual, frames=1, options=MakeOptions(resume=True))
-    with pytest.raises(OutputError, match="exists; remove it"):
-        generate(tmp_path / "one.png", **usual, frames=1, options=MakeOptions(overwrite=False))
-
-
-# ---------------------------------------------------------------- the command
-
-
-def test_the_command_as_a_process(usual, tmp_path):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [
-        sys.executable,
-        "-m",
-        "vrestore",
-        "generate",
-        "-o",
-        "out.mp4",
-        "--frames",
-        "4",
-        *options(usual),
-        "--json",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert (found["frames"], found["fps"], found["width"], found["height"]) == (4, "8", 32, 32)
-    assert "plan     keyframes: 4 latents, at most 4 in a call, 2 steps" in done.stderr, "said before it runs"
-    assert "generate: 4/4 frames" in done.stderr
-    info = probe(tmp_path / "out.mp4")
-    assert (info.frames, info.fps, info.codec) == (4, 8, "h264")
-    record = json.loads((tmp_path / "out.mp4.vrestore.json").read_text())
-    assert record["settings"]["generate"]["prompt"] == "a stone"
-    assert record["origins"]["generate"]["steps"] == "flag"
-    assert record["result"]["job"]
-    task, made_options = from_preset(tmp_path / "out.mp4.vrestore.json", Generation, frames=4)
-    assert task.config == GenerationConfig(**usual, frames=4)
-    assert isinstance(made_options, MakeOptions)
-
-
-def test_a_dry_run_loads_and_writes_nothing(usual, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(PriorSource, "load", None)
-    monkeypatch.chdir(tmp_path)
-    assert cli.main(["generate", "-o", "out.mp4", "--frames", "1440", *options(usual), "--dry-run"]) == 0
-    out = capsys.readouterr().out
-    assert "output   out.mp4: 32x32, 1440 frames at 8 fps, libx264 yuv420p" in out
-    assert "in sequence" in out
-    assert "streaming" in out
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "message"),
-    [
-        (["--prompt", "a"], 2, "Missing option '-o'"),
-        (["-o", "out.mp4"], 2, "nothing says what the prior"),
-        (["-o", "out.mp4", "--prompt", "a", "--plan", "spiral"], 2, "'spiral' is not one of"),
-        (["-o", "out.avi", "--prompt", "a"], 2, "output suffix .avi is not one of"),
-        (["-o", "no/where/out.mp4", "--prompt", "a"], 1, "the folder no/where does not exist"),
-        (["-o", "out.mp4", "--timeline", "none.toml"], 2, "none.toml does not exist"),
-        (["-o", "out.mp4", "--prompt", "a", "--from", "none.mp4"], 2, "none.mp4"),
-        (["-o", "out.mp4", "--prompt", "a", "--first", "none.png"], 2, "none.png"),
-        (["-o", "out.mp4", "--prompt", "a", "--prior", "depth"], 1, "the prior depth makes nothing anew"),
-        (["-o", "out.mp4", "--prompt", "a", "--codec", "prores"], 2, ".mp4 does not hold prores"),
-    ],
-)
-def test_bad_input_lines(prior_folder, tmp_path, monkeypatch, capsys, arguments, code, message):
-    monkeypatch.chdir(tmp_path)
-    prior = [] if "--prior" in arguments else ["--prior", str(prior_folder)]
-    assert cli.main(["generate", *arguments, *prior]) == code
-    assert message in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_presets_and_the_resolved_settings(usual, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "film.toml").write_text('[generate]\nprompt = "a stone"\nplan = "chunks"\n[common]\nsteps = 3\n')
-    assert cli.main(["generate", "--preset", "film.toml", "--print-config"]) == 0
-    out = capsys.readouterr().out
-    assert 'plan = "chunks"  # film.toml' in out
-    assert "steps = 3  # film.toml" in out
-    (tmp_path / "film.toml").write_text('[generate]\nstart = "5"\n')
-    assert cli.main(["generate", "--preset", "film.toml", "--print-config"]) == 2
-    assert "[generate] start is no setting" in capsys.readouterr().err

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vrestore.errors import ConfigError
@@ -21,6 +21,7 @@ SIDE = editing.SIZE
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 1 << 30))
+@example(909260033)  # a bright one
 def test_the_thing_is_of_its_colour_and_nothing_else_is(seed):
     rng = np.random.default_rng(seed)
     crop = rng.integers(0, 256, (SIDE // 16, SIDE // 16, 3), np.uint8).repeat(16, 0).repeat(16, 1)

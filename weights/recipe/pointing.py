@@ -97,7 +97,8 @@ def painted(rng: np.random.Generator, crop: np.ndarray) -> tuple[np.ndarray, int
         if i and apart_deg(float(hue_deg(value[None, None])[0, 0]), own) < NEAR_DEG:
             continue
         shaded = rng.uniform(0.5, 1.0) + rng.uniform(0, 0.8) * (gray - gray.mean())
-        thing = np.clip((value + rng.uniform(0, 0.15) * (1 - value)) * shaded, 0, 1)
+        thing = (value + rng.uniform(0, 0.15) * (1 - value)) * np.maximum(shaded, 0)
+        thing = thing / np.maximum(thing.max(2, keepdims=True), 1)  # clipped, its hue would change
         soft = cv2.GaussianBlur(place.astype(np.float32), (0, 0), rng.uniform(0.4, 1.5))[..., None]
         picture = picture + soft * (thing - picture)
         where = place if i == 0 else where
