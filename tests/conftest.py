@@ -196,17 +196,23 @@ def tiny_depth_prior(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def tiny_edit(tmp_path_factory):
-    """A very small prior for editing, of random weights: SD 1.5's layout with a ControlNet; see tests/priors."""
+def small_priors():
+    """The module of tests/priors that makes very small networks, and saves what lies beside them."""
     import importlib.util
-
-    import torch
 
     spec = importlib.util.spec_from_file_location("small_priors", Path(__file__).parent / "priors" / "conftest.py")
     small = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(small)
+    return small
+
+
+@pytest.fixture(scope="session")
+def tiny_edit(small_priors, tmp_path_factory):
+    """A very small prior for editing, of random weights: SD 1.5's layout with a ControlNet; see tests/priors."""
+    import torch
     from diffusers import ControlNetModel
 
+    small = small_priors
     folder = tmp_path_factory.mktemp("priors") / "tiny_edit"
     with torch.random.fork_rng():
         torch.manual_seed(7)

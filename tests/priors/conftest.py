@@ -60,6 +60,21 @@ def small_unet(channels, labels):
     )  # fmt: skip
 
 
+def small_adapter():
+    """A motion adapter for `small_unet`, of windows of eight frames, that has an effect."""
+    import torch
+    from diffusers import MotionAdapter
+
+    adapter = MotionAdapter(
+        block_out_channels=(8, 16), motion_layers_per_block=1, motion_num_attention_heads=2,
+        motion_norm_num_groups=4, motion_max_seq_length=8,
+    )  # fmt: skip
+    for name, parameter in adapter.named_parameters():  # it starts without any
+        if "proj_out" in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    return adapter
+
+
 def awake(network):
     """A ControlNet starts at zero: random numbers instead, so that it has its say."""
     import torch
@@ -187,19 +202,11 @@ def tiny_control(tmp_path_factory):
 def tiny_motion(tmp_path_factory):
     """A motion adapter for the network of `tiny_control`."""
     import torch
-    from diffusers import MotionAdapter
 
     folder = tmp_path_factory.mktemp("priors") / "tiny-motion"
     with torch.random.fork_rng():
         torch.manual_seed(4)
-        adapter = MotionAdapter(
-            block_out_channels=(8, 16), motion_layers_per_block=1, motion_num_attention_heads=2,
-            motion_norm_num_groups=4, motion_max_seq_length=8,
-        )  # fmt: skip
-        for name, parameter in adapter.named_parameters():  # it starts without any effect
-            if "proj_out" in name:
-                torch.nn.init.normal_(parameter, std=0.3)
-    adapter.save_pretrained(folder)
+        small_adapter().save_pretrained(folder)
     return folder
 
 

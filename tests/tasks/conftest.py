@@ -1,8 +1,5 @@
 """Pictures that move as is known, the bytes of a video, and settings with small priors."""
 
-import importlib.util
-from pathlib import Path
-
 import av
 import cv2
 import numpy as np
@@ -11,7 +8,6 @@ import torch
 
 SIZE = (48, 64)
 FILM = (24, 40)
-ROOT = Path(__file__).parents[2]
 
 
 def _texture(size, seed=0):
@@ -98,27 +94,16 @@ def half_mask(clips):
 
 
 @pytest.fixture(scope="module")
-def generation_folder(tmp_path_factory):
+def generation_folder(small_priors, tmp_path_factory):
     """In the layout of AnimateDiff: windows of eight frames of 32x32 pixels."""
-    spec = importlib.util.spec_from_file_location("small_priors", ROOT / "tests" / "priors" / "conftest.py")
-    small = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(small)
-    from diffusers import MotionAdapter
-
+    small = small_priors
     folder = tmp_path_factory.mktemp("priors") / "tiny-generation"
     with torch.random.fork_rng():
         torch.manual_seed(9)
         small.save_text(folder)
         small.small_vae(4, 0.18215).save_pretrained(folder / "vae")
         small.small_unet(4, None).save_pretrained(folder / "unet")
-        adapter = MotionAdapter(
-            block_out_channels=(8, 16), motion_layers_per_block=1, motion_num_attention_heads=2,
-            motion_norm_num_groups=4, motion_max_seq_length=8,
-        )  # fmt: skip
-        for name, parameter in adapter.named_parameters():  # it starts without any effect
-            if "proj_out" in name:
-                torch.nn.init.normal_(parameter, std=0.3)
-        adapter.save_pretrained(folder / "motion_adapter")
+        small.small_adapter().save_pretrained(folder / "motion_adapter")
     small.save_scheduler(folder / "scheduler", timestep_spacing="trailing", **small.DDIM)
     small.save_index(folder, "AnimateDiffPipeline")
     return folder
