@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 HEAD = ROOT / "tests" / "identity" / "identity_head.py"
 LONG = "below/long.mkv"
-LONG_FRAMES = 300
+LONG_FRAMES = 900
 
 
 class Program:

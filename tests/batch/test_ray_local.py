@@ -62,9 +62,10 @@ def test_ctrl_c_and_on_from_there(program, source, tmp_path, worker_in_the_middl
     """Interrupted on Ray in the middle of a clip, then done on Ray; neither leaves a process behind."""
     target = tmp_path / "out"
     process = program.start(source, target, *OPTIONS, "--quiet", **QUIET)
-    worker_in_the_middle(target, process)
     started = wait_for_ray(process)
+    worker_in_the_middle(target, process)
     process.send_signal(signal.SIGINT)
+    started += descendants(process)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     assert err.splitlines()[-1].startswith("Interrupted. What is done stays done; the same command"), err
