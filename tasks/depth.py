@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from vrestore.clock import Clock
+from vrestore.depth_finish import Finish, Range, sees, unit
 from vrestore.depth_refine import SHARE
-from vrestore.depth_walk import DepthWalk, Finish, Range, sees, unit
+from vrestore.depth_walk import DepthWalk
 from vrestore.engine import run, stream
 from vrestore.errors import ConfigError, PlanError, PriorError
 from vrestore.parallax import PIXEL_BYTES

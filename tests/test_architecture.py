@@ -16,16 +16,16 @@ FOLDERS = {"vrestore": ROOT / "vrestore", "vrestore.tasks": ROOT / "tasks", "vre
 
 LEVELS = {
     0: "errors shapes",
-    1: "plan plan.* video video.* degradation weights weights.registry metrics temporal clock padding report settings "
-    "timeline prompts torchvision_mend bicubic neighbours",
+    1: "plan plan.* video video.* degradation weights weights.public weights.registry metrics temporal clock padding "
+    "report settings timeline prompts torchvision_mend bicubic neighbours spool",
     2: "noise sampling guidance flow luma gather structure edges exposure blending unblending propagation prior "
     "prior_options conditioning device memory registration steadying parallax fusion noise_sources "
     "denoising detail reduction",
     3: "executor inversion store checkpoint priors priors.* attention attention_bank attention_layers controls "
     "controls_learned task zero_shot shutter direction masks spectral synthesis attention_time plans "
     "attention_history attention_subject",
-    4: "engine engine.* job needs walk calls depth_walk depth_refine depth_control mapping entries retime extras "
-    "span tally segments making making_walk ends errand maker",
+    4: "engine engine.* job preparing needs walk calls depth_walk depth_finish depth_refine depth_control mapping "
+    "entries retime extras span tally segments making making_walk ends errand maker",
     5: "tasks tasks.*",
     6: "__init__ batch batch.* comparison montage preset record weights.recipe weights.recipe.*",
     7: "cli cli_batch cli_make cli_options cli_preset cli_progress cli_weights __main__",

@@ -11,7 +11,7 @@ from vrestore import controls_learned
 from vrestore.controls import control_maps
 from vrestore.controls_learned import LEARNED
 from vrestore.errors import PriorError
-from vrestore.weights.registry import PUBLIC
+from vrestore.weights.public import PUBLIC
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vrestore import engine, job
+from vrestore import engine, preparing
 from vrestore.device import _left_by_groups, free_bytes
 from vrestore.errors import NotEnoughMemoryError, VRestoreError
 from vrestore.memory import CALL_BUDGET, FREE_SHARE, MemoryPlan, Needs, is_out_of_memory, plan_memory, smaller
@@ -320,8 +320,8 @@ def test_a_job_goes_on_as_it_was_planned_where_less_is_free(head, film, clips, t
 
     with pytest.raises(KeyboardInterrupt):
         engine.run(head(), film, tmp_path / "out.mkv", RunOptions(progress=stop))
-    monkeypatch.setattr(job, "free_bytes", lambda device: 1 << 20)
-    monkeypatch.setattr(job, "plan_memory", lambda free, needs: MemoryPlan(window=5, overlap=2, tile=16, batch=1))
+    monkeypatch.setattr(preparing, "free_bytes", lambda device: 1 << 20)
+    monkeypatch.setattr(preparing, "plan_memory", lambda free, needs: MemoryPlan(window=5, overlap=2, tile=16, batch=1))
     assert engine.plan_job(head(), film, tmp_path / "out.mkv", RunOptions()).tile == 128
     engine.run(head(), film, tmp_path / "out.mkv", RunOptions(resume=True))
     assert np.array_equal(frames_of(clips, tmp_path / "out.mkv"), frames_of(clips, expected))
@@ -351,7 +351,7 @@ def test_a_stream_and_a_still_shrink_too(head, film, clips, tmp_path, memory):
 def test_a_batch_that_does_not_fit_is_halved_where_it_stands(head, clips, tmp_path, memory, caplog):
     film = clips.write(tmp_path / "small.mkv", clips.scene(FRAMES, (32, 48)))
     task = head(steps=8, window=3, overlap=1)
-    planned = job.prepare(task, film, None, RunOptions())
+    planned = preparing.prepare(task, film, None, RunOptions())
     prior = find_prior(task.config.prior).load(planned.device, planned.dtype)
     results = []
     for batch in (1, 4):
@@ -372,7 +372,7 @@ def test_a_dry_run_tells_the_plan_and_warns(head, film, tmp_path, monkeypatch, c
     assert asdict(plan) | {"window": 5, "overlap": 2, "tile": None, "batch": 1, "tiles": 1} == asdict(plan)
     assert any("MiB that are free" in line for line in plan.lines())
     assert not caplog.messages
-    monkeypatch.setattr(job, "free_bytes", lambda device: 1 << 20)
+    monkeypatch.setattr(preparing, "free_bytes", lambda device: 1 << 20)
     assert engine.plan_job(head(tile=192), film, tmp_path / "out.mkv", RunOptions()).tile == 192
     assert "it may run out" in caplog.text
 
@@ -381,7 +381,7 @@ def test_a_long_window_that_does_not_fit_becomes_shorter_and_says_so(head, clips
     source = clips.write(tmp_path / "long.mkv", clips.scene(30, (16, 16)))
     plan = engine.plan_job(head(window=16, overlap=4), source, tmp_path / "out.mkv", RunOptions())
     assert plan.window == 16
-    monkeypatch.setattr(job, "free_bytes", lambda device: int(1.2 * plan.peak_bytes))
+    monkeypatch.setattr(preparing, "free_bytes", lambda device: int(1.2 * plan.peak_bytes))
     plan = engine.plan_job(head(window=16, overlap=4), source, tmp_path / "out.mkv", RunOptions())
     assert 5 <= plan.window < 16
     assert f"windows of {plan.window} frames instead of 16" in caplog.text
@@ -391,7 +391,7 @@ def test_a_window_that_was_asked_for_stays_and_says_what_it_takes(head, clips, t
     """Also where it is the usual one: only who asks knows that it was meant."""
     source = clips.write(tmp_path / "long.mkv", clips.scene(30, (16, 16)))
     task, asked = head(window=16, overlap=4), RunOptions(held=frozenset({"window"}))
-    monkeypatch.setattr(job, "free_bytes", lambda device: 1 << 10)
+    monkeypatch.setattr(preparing, "free_bytes", lambda device: 1 << 10)
     assert engine.plan_job(task, source, tmp_path / "out.mkv", asked).window == 16
     assert "it may run out; end other programs, or give a smaller --window (16)" in caplog.text
     assert engine.plan_job(task, source, tmp_path / "out.mkv", RunOptions()).window < 16

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from vrestore.clock import Clock
-from vrestore.depth_walk import DepthWalk, Finish, Range, sees, unit
+from vrestore.depth_finish import Finish, Range, sees, unit
+from vrestore.depth_walk import DepthWalk
 from vrestore.device import resolve_dtype
 from vrestore.errors import PriorError
 from vrestore.plan import SnippetsPlan

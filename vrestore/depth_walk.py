@@ -7,20 +7,18 @@ and where maps are refined of one latent, does. A run that is resumed in the mid
 its maps again, from the shot's first frame on: the same ones.
 """
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor
 
 from vrestore.clock import Clock
+from vrestore.depth_finish import Finish, Range
 from vrestore.depth_refine import Refining
 from vrestore.errors import PriorError
 from vrestore.executor import Executor, State
@@ -29,10 +27,10 @@ from vrestore.noise import noise
 from vrestore.parallax import Complete, with_parallax
 from vrestore.plan import RefinementPlan, SnippetsPlan, Step
 from vrestore.prior import Conditioning, Prior
-from vrestore.priors import PriorSource
 from vrestore.registration import Map, Rolling
 from vrestore.sampling import Ladder, advance
 from vrestore.shapes import Latent
+from vrestore.spool import Spool
 from vrestore.steadying import steadied
 from vrestore.store import RamStore, Store
 from vrestore.video import DecodedFrame
@@ -43,26 +41,6 @@ BINS = 4096
 LOW, HIGH = -4.0, 5.0
 
 
-LARGEST = 2.0
-"""How many times larger than the source, at most, the prior sees it: it was not trained on mush."""
-SMALLEST = 2
-"""Sides of what the prior sees, at least, in what its sides are multiples of."""
-
-
-def sees(prior: PriorSource, height: int, width: int, resolution: int | None = None) -> tuple[int, int]:
-    """(height, width) at which the prior sees a frame: its longer side as asked for, both sides what it takes."""
-    wanted = resolution or prior.adapter.resolution_of(prior.folder)
-    scale = min(wanted / max(height, width), LARGEST)
-    multiple = prior.facts.size_multiple
-    rows, columns = (max(SMALLEST, round(side * scale / multiple)) * multiple for side in (height, width))
-    return rows, columns
-
-
-def unit(values: np.ndarray, low: float, high: float) -> NDArray[np.float32]:
-    """Values with ``low`` and what is below at 0, ``high`` and what is above at 1."""
-    return np.asarray(np.clip((values - low) / max(high - low, 1e-6), 0, 1), np.float32)
-
-
 @dataclass
 class Place:
     """Where a walk stands, as the engine asks for it."""
@@ -70,65 +48,6 @@ class Place:
     store: Store
     batch: int = 1
     handed_out: int = 0
-
-
-@dataclass(frozen=True)
-class Finish:
-    """What becomes of a registered map."""
-
-    size: tuple[int, int]
-    """(height, width) that the prior sees."""
-    picture: Callable[[Map, "Range", Tensor | None], Tensor]
-    """The output frame (3, height, width) of a map, from the shot's range and the source (where ``with_source``)."""
-    with_source: bool = False
-    align: bool = True
-    block: int = 128
-    nearer: bool = True
-    """Whether the prior's answers grow towards the camera; otherwise they are negated."""
-    parallax: bool = False
-    """Whether maps are corrected by how far places move as the camera does. Only inverse depth can be. A prior that has
-    a ``complete`` makes the best of both."""
-    steady: int = 0
-    """Frames to either side over which maps are averaged along the motion."""
-
-    @property
-    def corrected(self) -> bool:
-        """Whether parallax is asked for and can be had."""
-        return self.parallax and self.nearer
-
-    @property
-    def watched(self) -> bool:
-        """Whether the motion of the picture is looked at."""
-        return self.corrected or self.steady > 0
-
-
-@dataclass(frozen=True)
-class Range:
-    """Of all maps of a shot."""
-
-    low: float
-    high: float
-    usual: tuple[float, float]
-    """What all but a hundredth at either end lies between."""
-
-
-@dataclass
-class _Spool:
-    """Arrays of one shape on disk, in order."""
-
-    shape: tuple[int, ...]
-    kind: str
-    file: Any = field(default_factory=tempfile.TemporaryFile)
-
-    def put(self, values: np.ndarray) -> None:
-        """Appends one."""
-        self.file.write(np.ascontiguousarray(values, self.kind).tobytes())
-
-    def get(self, place: int) -> np.ndarray:
-        """That at a place."""
-        size = int(np.prod(self.shape)) * np.dtype(self.kind).itemsize
-        self.file.seek(place * size)
-        return np.frombuffer(self.file.read(size), self.kind).reshape(self.shape)
 
 
 class DepthWalk:
@@ -152,10 +71,10 @@ class DepthWalk:
         self._seen: dict[int, list[Latent]] = {}  # of a frame, and mirrored where the plan mirrors
         self._next = 0
         self._times: list[int] = []
-        self._sources: _Spool | None = None
-        self._maps: _Spool | None = None
-        self._latents: _Spool | None = None
-        self._lumas: _Spool | None = None
+        self._sources: Spool | None = None
+        self._maps: Spool | None = None
+        self._latents: Spool | None = None
+        self._lumas: Spool | None = None
         self._histogram = np.zeros(BINS, np.int64)
         self._extent = (np.inf, -np.inf)
         self.executor = Place(RamStore(prior.device), handed_out=begin)
@@ -237,7 +156,7 @@ class DepthWalk:
         if finish.steady:
             self._replace(lambda first: steadied(first.get, lumas.get, count, finish.steady))
 
-    def _replace(self, made: Callable[[_Spool], Iterator[Map]]) -> None:
+    def _replace(self, made: Callable[[Spool], Iterator[Map]]) -> None:
         first, self._maps = self._maps, None
         if first is None:
             raise PriorError("the prior gave no map of the shot")
@@ -247,7 +166,7 @@ class DepthWalk:
 
     def _keep(self, settled: Iterator[tuple[int, Map]]) -> None:
         for _, found in settled:
-            self._maps = self._maps or _Spool(self._finish.size, "<f4")
+            self._maps = self._maps or Spool(self._finish.size, "<f4")
             self._maps.put(found)
             self._histogram += np.histogram(found, BINS, (LOW, HIGH))[0]
             self._extent = (min(self._extent[0], float(found.min())), max(self._extent[1], float(found.max())))
@@ -281,15 +200,15 @@ class DepthWalk:
                 sides = [picture, picture.flip(-1)] if self._plan.mirrors else [picture]
                 seen = [one["degraded_latents"] for one in self._prior.conditions(iter(sides))]
             if self._finish.watched:
-                self._lumas = self._lumas or _Spool(self._finish.size, "u1")
+                self._lumas = self._lumas or Spool(self._finish.size, "u1")
                 self._lumas.put(luma8(picture))
             self._seen[self._next] = seen
             if self._plan.refined:
-                self._latents = self._latents or _Spool(tuple(seen[0].shape), "<f4")
+                self._latents = self._latents or Spool(tuple(seen[0].shape), "<f4")
                 self._latents.put(seen[0].float().cpu().numpy())
             self._times.append(decoded.pts)
             if self._finish.with_source:
-                self._sources = self._sources or _Spool(decoded.rgb.shape, "u1")
+                self._sources = self._sources or Spool(decoded.rgb.shape, "u1")
                 self._sources.put(np.rint(decoded.rgb * 255))
             self._next += 1
         if frame not in self._seen and self._latents is not None:

@@ -14,10 +14,11 @@ from vrestore.clock import Clock
 from vrestore.errors import ResumeError
 from vrestore.executor import State
 from vrestore.extras import are_there, join_all
-from vrestore.job import Job, plan_job, prepare, shrunk, warn_of_memory
+from vrestore.job import Job, shrunk
 from vrestore.mapping import Maps
 from vrestore.memory import MemoryPlan
 from vrestore.plan import SnippetsPlan
+from vrestore.preparing import plan_job, prepare, warn_of_memory
 from vrestore.prior import Prior
 from vrestore.priors.guided import guided, unguided
 from vrestore.report import RunOptions, RunResult

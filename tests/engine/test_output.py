@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vrestore import engine
-from vrestore.job import prepare
+from vrestore.preparing import prepare
 from vrestore.priors.embedded import EmbeddedPrior
 from vrestore.report import RunOptions
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vrestore import engine
-from vrestore.job import prepare
+from vrestore.preparing import prepare
 from vrestore.priors import find_prior
 from vrestore.report import RunOptions
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from vrestore import deblur, engine
 from vrestore.errors import ConfigError
-from vrestore.job import prepare
+from vrestore.preparing import prepare
 from vrestore.report import RunOptions
 from vrestore.tasks.deblurring import Deblurring, DeblurringConfig, blurred, within
 

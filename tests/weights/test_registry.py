@@ -14,7 +14,8 @@ from vrestore.errors import ConfigError, PriorError
 from vrestore.priors import find_prior
 from vrestore.priors.hub import named_folder
 from vrestore.weights import EMBEDDED, locate, registry
-from vrestore.weights.registry import PUBLIC, Public, Remote, listed, path_of, pull, verify
+from vrestore.weights.public import PUBLIC, Public
+from vrestore.weights.registry import Remote, listed, path_of, pull, verify
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 NAME = "controlnet-canny"

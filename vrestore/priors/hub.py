@@ -6,7 +6,8 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 
 from vrestore.errors import ConfigError, PriorError
-from vrestore.weights.registry import PUBLIC, path_of, pull
+from vrestore.weights.public import PUBLIC
+from vrestore.weights.registry import path_of, pull
 
 PREFIX = "hf:"
 NAME = re.compile(r"hf:(?P<repository>[\w.-]+/[\w.-]+)@(?P<revision>[\w./-]+)")

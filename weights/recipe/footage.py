@@ -44,12 +44,12 @@ def _sharp_enough(frames: list[np.ndarray], size: int) -> list[np.ndarray]:
     side = min(frames[0].shape[:2]) if frames else 0
     if side <= size:
         return frames
-    factor = size / side if _regained_db(frames[len(frames) // 2]) > SOFT_DB else 0.5 if side > 2 * size else 1.0
+    factor = size / side if regained_db(frames[len(frames) // 2]) > SOFT_DB else 0.5 if side > 2 * size else 1.0
     height, width = (max(size, round(n * factor)) for n in frames[0].shape[:2])
     return frames if factor == 1 else [cv2.resize(f, (width, height), interpolation=cv2.INTER_AREA) for f in frames]
 
 
-def _regained_db(frame: np.ndarray) -> float:
+def regained_db(frame: np.ndarray) -> float:
     """PSNR of a picture reduced to a quarter and enlarged again: high where there is no detail."""
     height, width = frame.shape[:2]
     small = cv2.resize(frame, (width // 4, height // 4), interpolation=cv2.INTER_AREA)

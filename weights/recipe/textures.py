@@ -25,7 +25,7 @@ class TextureBank:
             raise ConfigError(f"no photographs (*.jpg, *.png) in {folder}; give a folder that holds some")
         self._photos = [cv2.cvtColor(cv2.imread(str(p)), cv2.COLOR_BGR2RGB) for p in paths]
         areas = np.array([p.shape[0] * p.shape[1] for p in self._photos], np.float64)
-        self._shares = np.sqrt(areas) / np.sqrt(areas).sum()
+        self._areas, self._shares = areas / areas.sum(), np.sqrt(areas) / np.sqrt(areas).sum()
 
     def sample(self, rng: np.random.Generator, size: int) -> Tensor:
         """A texture (3, size, size), float in [0, 1]."""
@@ -36,6 +36,11 @@ class TextureBank:
             return _repeated(self._photo(rng, max(8, int(size * rng.uniform(0.06, 0.3)))), size)
         makers = {"noise": _noise, "gradient": _gradient, "strokes": _strokes, "lettering": _lettering}
         return makers[kind](rng, size)
+
+    def photo(self, rng: np.random.Generator) -> np.ndarray:
+        """A whole photograph (height, width, 3), uint8; large ones more often, as they hold more."""
+        found: np.ndarray = self._photos[rng.choice(len(self._photos), p=self._areas)]
+        return found
 
     def _photo(self, rng: np.random.Generator, size: int) -> Tensor:
         crop = None

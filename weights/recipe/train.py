@@ -39,7 +39,7 @@ class TrainConfig(FitConfig):
     opening: int = 400
     """Steps at the start in which the decoder reads the degraded latents themselves: it learns what latents are good
     for before the denoiser's first guesses could teach it to ignore them."""
-    crop: int = 128
+    crop: Annotated[int, "Pixels along the sides of what is seen of a clip; a multiple of 16."] = 128
     clean: Annotated[float, "Share of clips with the clean bicubic reduction; the others have the full chain."] = 0.45
     clean_at_end: Annotated[float, "The same during the decay: the full chain takes longer to learn."] = 0.25
     guided: Annotated[bool, "Go on with the decoder alone, and with what tells it of all frames of long windows."] = (

@@ -26,6 +26,7 @@ from vrestore.weights.recipe.batch import (
     unit,
     unpacked_motion,
 )
+from vrestore.weights.recipe.panned import panned
 from vrestore.weights.recipe.pool import PoolConfig
 from vrestore.weights.recipe.textures import TextureBank
 from vrestore.weights.recipe.world import WorldConfig, render_exposed
@@ -35,8 +36,10 @@ CHAINS = 4
 """Full chains that a clip goes through: a network that sees the same noise again and again learns it by heart."""
 HALF_SHARE = 0.06
 """Share of batches at scale 2."""
+PANNED = 0.6
+"""Share of the clips beside footage in which a photograph passes by; the others are scenes of the world."""
 BLURRED = 0.12
-"""Share of rendered clips with an exposure time."""
+"""Share of these with an exposure time."""
 SUB_FRAMES = 5
 SOFT_SHARE = 0.5
 """Share of clean reductions by a Gaussian instead of bicubically: what lenses and many scalers do."""
@@ -62,7 +65,9 @@ class Restoration:
         }
 
     def rendered(self, rng: np.random.Generator, bank: TextureBank, config: PoolConfig) -> Arrays:
-        """A clip of the world, some with an exposure time: that is what cameras deliver."""
+        """A photograph that passes by; or a clip of the world, some with an exposure time, as cameras deliver."""
+        if rng.random() < PANNED:
+            return self._entries(rng, panned(rng, bank, config.frames, config.size))
         shutter = rng.uniform(0.15, 0.8) if rng.random() < BLURRED else 0.0
         world = WorldConfig(size=config.size, frames=config.frames)
         _, clip = render_exposed(rng, bank, world, shutter, SUB_FRAMES if shutter else 1)
