@@ -58,6 +58,14 @@ def test_a_resumed_run_equals_one_run(start, tmp_path):
     assert not (tmp_path / "halves" / "state.part").exists()
 
 
+@pytest.mark.parametrize("crop", [0, 24, 40, 80])
+def test_a_crop_fits_the_networks_and_the_pool(start, tmp_path, crop):
+    """Clips of this pool are 64 pixels wide."""
+    with pytest.raises(ConfigError, match=f"crop is {crop}"):
+        start(tmp_path / "run", replace(CONFIG, crop=crop))
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_seed_makes_the_networks(start, tmp_path):
     first, again = start(tmp_path / "a"), start(tmp_path / "b")
     other = start(tmp_path / "c", replace(CONFIG, seed=1))

@@ -24,6 +24,9 @@ from vrestore.weights.recipe.fit import Drawing, Fit, FitConfig, Moment
 
 Deep = TypeVar("Deep", GuidedAutoencoder, RecurrentGuide)
 
+MULTIPLE = 2 * LATENT
+"""Of the sides that the denoiser, which halves its latents, can see."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(FitConfig):
@@ -39,7 +42,7 @@ class TrainConfig(FitConfig):
     opening: int = 400
     """Steps at the start in which the decoder reads the degraded latents themselves: it learns what latents are good
     for before the denoiser's first guesses could teach it to ignore them."""
-    crop: Annotated[int, "Pixels along the sides of what is seen of a clip; a multiple of 16."] = 128
+    crop: Annotated[int, "Pixels along the sides of what is seen of a clip: a multiple of 16."] = 128
     clean: Annotated[float, "Share of clips with the clean bicubic reduction; the others have the full chain."] = 0.45
     clean_at_end: Annotated[float, "The same during the decay: the full chain takes longer to learn."] = 0.25
     guided: Annotated[bool, "Go on with the decoder alone, and with what tells it of all frames of long windows."] = (
@@ -55,6 +58,12 @@ class TrainConfig(FitConfig):
     restored_weight: float = 1.0
     rebuilt_weight: float = 0.5
     latent_weight: float = 0.05
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a value outside its range."""
+        super().__post_init__()
+        if self.crop < MULTIPLE or self.crop % MULTIPLE:
+            raise ConfigError(f"crop is {self.crop}; give a multiple of {MULTIPLE}")
 
 
 class Restorer(nn.Module):
@@ -202,6 +211,9 @@ class Restoring(Drawing[Restorer, Lesson]):
 
     def __init__(self, pool: Path, config: TrainConfig, channels: int) -> None:
         self._pool, self._diet = opened(pool), DIETS[diet_of(pool, DIETS)]
+        side = self._pool["sharp"].shape[-1]
+        if config.crop > side:
+            raise ConfigError(f"crop is {config.crop}, but clips of {pool} are {side} pixels wide; give that or less")
         self._config, self._channels = config, channels
 
     def draw(self, rng: np.random.Generator, moment: Moment) -> Lesson:
