@@ -212,16 +212,15 @@ def tiny_edit(small_priors, tmp_path_factory):
     import torch
     from diffusers import ControlNetModel
 
-    small = small_priors
     folder = tmp_path_factory.mktemp("priors") / "tiny_edit"
     with torch.random.fork_rng():
         torch.manual_seed(7)
-        small.save_text(folder)
-        small.small_vae(4, 0.18215).save_pretrained(folder / "vae")
-        unet = small.small_unet(4, None)
+        small_priors.save_text(folder)
+        small_priors.small_vae(4, 0.18215).save_pretrained(folder / "vae")
+        unet = small_priors.small_unet(4, None)
         unet.save_pretrained(folder / "unet")
         control = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(4, 8, 8, 16))
-        small.awake(control).save_pretrained(folder / "controlnet")
-    small.save_scheduler(folder / "scheduler", timestep_spacing="trailing", **small.DDIM)
-    small.save_index(folder, "StableDiffusionControlNetPipeline", controlnet=["diffusers", "ControlNetModel"])
+        small_priors.awake(control).save_pretrained(folder / "controlnet")
+    small_priors.save_scheduler(folder / "scheduler", timestep_spacing="trailing", **small_priors.DDIM)
+    small_priors.save_index(folder, "StableDiffusionControlNetPipeline", controlnet=["diffusers", "ControlNetModel"])
     return folder

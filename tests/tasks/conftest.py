@@ -96,16 +96,15 @@ def half_mask(clips):
 @pytest.fixture(scope="module")
 def generation_folder(small_priors, tmp_path_factory):
     """In the layout of AnimateDiff: windows of eight frames of 32x32 pixels."""
-    small = small_priors
     folder = tmp_path_factory.mktemp("priors") / "tiny-generation"
     with torch.random.fork_rng():
         torch.manual_seed(9)
-        small.save_text(folder)
-        small.small_vae(4, 0.18215).save_pretrained(folder / "vae")
-        small.small_unet(4, None).save_pretrained(folder / "unet")
-        small.small_adapter().save_pretrained(folder / "motion_adapter")
-    small.save_scheduler(folder / "scheduler", timestep_spacing="trailing", **small.DDIM)
-    small.save_index(folder, "AnimateDiffPipeline")
+        small_priors.save_text(folder)
+        small_priors.small_vae(4, 0.18215).save_pretrained(folder / "vae")
+        small_priors.small_unet(4, None).save_pretrained(folder / "unet")
+        small_priors.small_adapter().save_pretrained(folder / "motion_adapter")
+    small_priors.save_scheduler(folder / "scheduler", timestep_spacing="trailing", **small_priors.DDIM)
+    small_priors.save_index(folder, "AnimateDiffPipeline")
     return folder
 
 

@@ -154,13 +154,7 @@ def test_an_inversion_leads_back_to_the_source(settings, film):
     """Without an edit: the prompt says what the source shows, nothing guides. Exact comes nearer than plain.
 
     How near is a matter of the network, and a random one is not smooth."""
-    settings |= {
-        "prompt": "a stone",
-        "source_prompt": "a stone",
-        "guidance_scale": 1.0,
-        "steps": 4,
-        "strength": 0.4,
-    }
+    settings |= {"prompt": "a stone", "source_prompt": "a stone", "guidance_scale": 1.0, "steps": 4, "strength": 0.4}
     noisy, plain, exact = (made(settings, film, inversion=kind) for kind in ("none", "ddim", "exact"))
     best = autoencoded(settings, film)
     assert db(exact, best) > db(plain, best) > db(noisy, best)

@@ -48,8 +48,6 @@ def _reduced(rng: np.random.Generator, photo: np.ndarray, extent: np.ndarray) ->
     """The photograph, smaller by chance, but at least as large as ``extent`` (height, width)."""
     least = float((extent / photo.shape[:2]).max())
     factor = max(least, rng.uniform(LEAST_REDUCED, 1))
-    if least < 1 <= factor:
-        return photo
     height, width = (max(int(e), round(n * factor)) for n, e in zip(photo.shape[:2], extent, strict=True))
     kind = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
     resized: np.ndarray = cv2.resize(photo, (width, height), interpolation=kind)

@@ -31,9 +31,9 @@ class TextureBank:
         """A texture (3, size, size), float in [0, 1]."""
         kind = rng.choice(list(KINDS), p=list(KINDS.values()))
         if kind == "photo":
-            return self._photo(rng, size)
+            return self._photo_crop(rng, size)
         if kind == "repeated":
-            return _repeated(self._photo(rng, max(8, int(size * rng.uniform(0.06, 0.3)))), size)
+            return _repeated(self._photo_crop(rng, max(8, int(size * rng.uniform(0.06, 0.3)))), size)
         makers = {"noise": _noise, "gradient": _gradient, "strokes": _strokes, "lettering": _lettering}
         return makers[kind](rng, size)
 
@@ -42,7 +42,7 @@ class TextureBank:
         found: np.ndarray = self._photos[rng.choice(len(self._photos), p=self._areas)]
         return found
 
-    def _photo(self, rng: np.random.Generator, size: int) -> Tensor:
+    def _photo_crop(self, rng: np.random.Generator, size: int) -> Tensor:
         crop = None
         for _ in range(12):  # small photographs repeat too often, flat crops (skies, bokeh) teach nothing
             photo = self._photos[rng.choice(len(self._photos), p=self._shares)]

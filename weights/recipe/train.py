@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vrestore.errors import ConfigError
+from vrestore.priors.embedded import EmbeddedPrior
 from vrestore.priors.embedded_nets import BridgeVideoDenoiser, GuidedAutoencoder, ResBlock, align
 from vrestore.priors.recurrent import RecurrentGuide
 from vrestore.weights.recipe.arrays import diet_of, opened
@@ -24,8 +25,8 @@ from vrestore.weights.recipe.fit import Drawing, Fit, FitConfig, Moment
 
 Deep = TypeVar("Deep", GuidedAutoencoder, RecurrentGuide)
 
-MULTIPLE = 2 * LATENT
-"""Of the sides that the denoiser, which halves its latents, can see."""
+MULTIPLE = EmbeddedPrior.facts.size_multiple
+"""Of the sides that the networks can see."""
 
 
 @dataclass(frozen=True, kw_only=True)
