@@ -30,9 +30,8 @@ from vrestore.task import OwnSize, TaskConfig
 
 log = logging.getLogger(__name__)
 
-SHARP_DEGREES = 90.0
-"""Measured shutter up to which footage counts as sharp: undone on rendered scenes, 90 degrees lost a decibel on the
-mean."""
+SHARP_DEGREES = 45.0
+"""Measured shutter up to which footage counts as sharp: the shortest that is measured at all."""
 SHARPER = (1.03, 1.12)
 """Gain in gradients below which a place counts as sharp already, and above which as blurred."""
 REACH = 12

@@ -66,6 +66,16 @@ def test_half_the_shutter_is_half_the_streak():
     assert seen[0, 0, :18].abs().max() < 1e-12
 
 
+@pytest.mark.parametrize("sides", [(1, 1), (1, 0), (0, 1)])
+def test_how_far_things_move_while_they_are_seen(sides):
+    before, after = (uniform(6, 8) if side else None for side in sides)
+    like = bar(0)
+    found = exposure(before, after, 0.5, instants=5).length(like)
+    torch.testing.assert_close(found, torch.full(SIZE, 10 * 0.5 * 4 / 5, dtype=torch.float64))
+    assert not exposure(None, None, 0.5, instants=5).length(like).any()
+    assert not exposure(before, after, 0.0).length(like).any()
+
+
 def test_each_side_has_its_own_motion():
     """Still until the middle of the exposure, fast after it: the streak lies on one side; time does not wrap."""
     seen = exposure(uniform(0), uniform(9), 1.0, instants=9).apply(bar(20))[0, 0]

@@ -14,7 +14,7 @@ from vrestore.exposure import exposure, to_light, to_values
 from vrestore.flow import FlowPair, flow_pair
 from vrestore.priors import find_prior
 from vrestore.sampling import ddim_ladder, flow_ladder
-from vrestore.shutter import estimate_shutter
+from vrestore.shutter import estimate_shutter, last_explained, streaks
 from vrestore.zero_shot import ZeroShot, believed, consistent, deblur, deblurred, smooth_keeping_edges, through
 
 SIZE = (48, 64)
@@ -231,6 +231,65 @@ def test_the_shutter_is_found(shutter):
     """To an eighth."""
     blurred, _ = film(3, (8.0, -2.0), shutter)
     assert abs(estimate_shutter(blurred) - shutter) <= 1 / 8
+
+
+def texture(softness):
+    """As much detail in any direction, (3, 400, 400)."""
+    picture = np.random.default_rng(3).random((400, 400, 3), np.float32)
+    picture = cv2.normalize(cv2.GaussianBlur(picture, (0, 0), softness), None, 0, 1, cv2.NORM_MINMAX)
+    return torch.from_numpy(picture).permute(2, 0, 1)
+
+
+def passing(softness, dx, dy, exposed):
+    """Frames (4, 3, 160, 160) of what moves by whole pixels, of which the first ``exposed`` of each way are seen."""
+    still, light = texture(softness), []
+    for i in range(4):
+        ways = [(100 + i * dx + j * np.sign(dx), 100 + i * dy + j * np.sign(dy)) for j in range(exposed)]
+        light.append(sum(to_light(still[:, y : y + 160, x : x + 160]) for x, y in ways) / exposed)
+    return (to_values(torch.stack(light)) * 255).round() / 255
+
+
+@pytest.mark.parametrize("way", [(6, 0), (0, 6), (6, 6), (6, -6)])
+def test_streaks_lie_along_the_motion(way):
+    """Where the picture is sharp, or soft in all directions, there are as few along any motion."""
+    flow = torch.tensor(way, dtype=torch.float32)[None, :, None, None].expand(1, 2, 160, 160)
+    turned = flow.flip(1) * torch.tensor([1.0, -1.0])[:, None, None]
+    everywhere = torch.ones(1, 1, 160, 160)
+    streaked = passing(0.7, *way, 6)[0]
+    assert streaks(streaked, flow, everywhere) < 0.5
+    assert streaks(streaked, turned, everywhere) > 2
+    for softness in (0.7, 2.5):
+        assert streaks(passing(softness, *way, 1)[0], flow, everywhere) == pytest.approx(1, abs=0.2)
+
+
+def test_of_soft_pictures_no_shutter_is_told():
+    """Any shutter explains them: they show nothing that a longer one would have taken away."""
+    assert estimate_shutter(passing(2.5, 6, 0, 1)) == 0
+    assert estimate_shutter(passing(2.5, 6, 0, 6)) > 0.8
+
+
+@pytest.mark.parametrize(
+    ("unexplained", "steps"),
+    [
+        ((0.2, 0.1, 0.8, 0.9, 1, 1, 1, 1), 2),  # refused from there on
+        ((0.1, 0.1, 0.2, 0.3, 0.5, 0.8, 0.9, 0.9), 4),  # within two steps
+        ((0.1, 0.3, 0.5, 0.5, 0.4, 0.3, 0.1, 0.1), 8),  # never: open all the time
+        ((0.1, 0.2, 0.3, 0.3, 0.3, 0.2, 0.2, 0.9), 7),
+        ((0.1, 0.2, 0.25, 0.3, 0.34, 0.4, 0.45, 0.5), 0),  # a little less each
+        ((0.1, 0.1, 0.2, 0.2, 0.2, 0.3, 0.34, 0.34), 0),
+        ((0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9), 0),
+    ],
+)
+def test_a_shutter_is_told_by_where_explanations_end(unexplained, steps):
+    assert last_explained(np.array(unexplained)) == steps
+
+
+def test_a_short_blur_is_hardly_undone_where_motion_may_be_wrong():
+    """Frames that are sharp, told to have been blurred by their motion of a pixel."""
+    sharp = film(3, (1.0, 0.0), 0.0)[0]
+    flows = [flow_pair(a, b) for a, b in pairwise(sharp)]
+    found = consistent(sharp[1], sharp[1], exposure(flows[0], flows[1], 1.0))
+    assert psnr(found, sharp[1]) > 40
 
 
 def test_no_motion_no_shutter():

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vrestore.errors import ConfigError
 from vrestore.flow import FlowPair
-from vrestore.gather import Warp
+from vrestore.gather import Warp, doubled, doubled_adjoint
 from vrestore.shapes import Flow
 
 GAMMA = 2.2
@@ -36,32 +36,49 @@ def to_values(light: Tensor) -> Tensor:
 
 
 class Exposure:
-    """y = mean over the sub-instants of the frame brought there, and its adjoint. Without flows it is the identity."""
+    """y = mean over the sub-instants of the frame brought there, and its adjoint. Without flows it is the identity.
+
+    Frames are doubled before they are moved: between pixels a bilinear warp blurs as much as a short exposure does, and
+    what is no motion blur would be undone with it.
+    """
 
     def __init__(self, flows: list[Flow | None]) -> None:
         """From the flow of each sub-instant to the frame, (1, 2, height, width) in pixels; None is the frame itself."""
         if not flows:
             raise ConfigError("an exposure without a single instant shows nothing; give one flow or more")
-        self._warps = [None if flow is None else Warp(flow) for flow in flows]
+        self._warps = [Warp(flow, halves=True) for flow in flows if flow is not None]
+        self._unmoved = len(flows) - len(self._warps)
+        self._ends = flows[0], flows[-1]
 
     @property
     def instants(self) -> int:
         """Sub-instants that are averaged."""
-        return len(self._warps)
+        return len(self._warps) + self._unmoved
+
+    def length(self, like: Picture) -> Tensor:
+        """Pixels that what is seen at a place moved by while it was seen, (height, width)."""
+        first, last = (0.0 if flow is None else flow for flow in self._ends)
+        way = last - first
+        return like.new_zeros(like.shape[-2:]) if isinstance(way, float) else way.norm(dim=1)[0].to(like)
 
     def apply(self, x: Picture) -> Picture:
         """A x, of linear light."""
-        total = torch.zeros_like(x)
-        for warp in self._warps:
-            total = total + (x if warp is None else warp.apply(x[None])[0])
-        return total / self.instants
+        total = self._unmoved * x[None]
+        if self._warps:
+            fine = doubled(x[None])
+            for warp in self._warps:
+                total += warp.apply(fine)
+        return total[0] / self.instants
 
     def adjoint(self, y: Picture) -> Picture:
         """A^T y, with <A x, y> = <x, A^T y>."""
-        total = torch.zeros_like(y)
-        for warp in self._warps:
-            total = total + (y if warp is None else warp.adjoint(y[None])[0])
-        return total / self.instants
+        total = self._unmoved * y[None]
+        if self._warps:
+            fine = self._warps[0].adjoint(y[None])
+            for warp in self._warps[1:]:
+                fine += warp.adjoint(y[None])
+            total = total + doubled_adjoint(fine)
+        return total[0] / self.instants
 
 
 def exposure(

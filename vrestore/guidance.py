@@ -80,7 +80,7 @@ def data_consistent(
     forward: Operator,
     adjoint: Operator,
     *,
-    weight: float,
+    weight: float | Float[Tensor, "*w"],
     tolerance: float = 1e-3,
     iterations: int = 30,
 ) -> Float[Tensor, "*x"]:
@@ -95,13 +95,14 @@ def data_consistent(
         observed: what A made of the true one.
         forward: A, linear.
         adjoint: A^T, exactly: with anything else the iterations do not converge.
-        weight: above 0: how much the prediction is believed beside the observation.
+        weight: above 0: how much the prediction is believed beside the observation, everywhere or place by place.
         tolerance: of the residual, relative to its start.
         iterations: at most, 0 or more.
     """
-    if not (weight > 0 and tolerance >= 0 and iterations >= 0):
+    least = float(weight.min()) if isinstance(weight, Tensor) else weight
+    if not (least > 0 and tolerance >= 0 and iterations >= 0):
         raise ConfigError(
-            f"Data consistency has weight {weight}, tolerance {tolerance} and {iterations} iterations; use a positive "
+            f"Data consistency has weight {least}, tolerance {tolerance} and {iterations} iterations; use a positive "
             "weight, 0 or more, and 0 or more."
         )
     found = torch.zeros_like(x0)

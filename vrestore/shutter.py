@@ -9,7 +9,8 @@ from torch import Tensor
 
 from vrestore.exposure import exposure, to_light, to_values
 from vrestore.flow import FlowPair, flow_pair
-from vrestore.shapes import Frame, Frames
+from vrestore.gather import Warp, doubled
+from vrestore.shapes import Flow, Frame, Frames
 from vrestore.zero_shot import consistent
 
 CANDIDATES = 8
@@ -28,6 +29,20 @@ LEAST_MOVING = 0.01
 """Share of a frame that must move for it to say anything."""
 RISE = 0.35
 """What cannot be explained of a further blur: near 0 up to the true shutter, about 0.7 above it."""
+KINK = 0.4
+"""By how much that rises within two steps, where the shutter can be told: pictures that were soft before they moved are
+explained by shutters a little less well each."""
+EVEN = 0.3
+"""What cannot be explained of the last two steps, below which the shutter was open all the time."""
+COARSE = 8.0
+"""Pixels between places whose differences tell how much detail a picture has along and across its motion anyway."""
+NOISE = 0.3 / 255
+"""Differences that stored values of 8 bits have without any detail."""
+STREAKED = 0.75
+"""Detail along the motion to that across it, below which it was the motion that took it away. Of 12 rendered and 3 real
+clips it was .72 to 1.7 where they were sharp, .79 to 1.4 softened, and .15 to .67 under 360 degrees."""
+LEAST_CHANGE = 1 / 255
+"""What the shutter changes in a frame, root mean square, below which it does not matter and cannot be told."""
 
 
 def estimate_shutter(frames: Frames) -> float:
@@ -35,7 +50,8 @@ def estimate_shutter(frames: Frames) -> float:
 
     A frame that was exposed for a while can be explained by any shorter exposure of a less sharp frame, but not by a
     longer one, which leaves out frequencies that the frame shows. So the residual of the best explanation stays low up
-    to the true shutter and rises from there, by a fixed share of what the longer exposure would blur.
+    to the true shutter and rises from there, by a fixed share of what the longer exposure would blur. What was soft
+    before it moved is explained by any shutter: 0, too, unless detail lacks along the motion alone.
 
     Args:
         frames: three or more neighbouring frames of one shot, stored values in [0, 1].
@@ -54,11 +70,49 @@ def estimate_shutter(frames: Frames) -> float:
         pairs = [_energies(small[i], flows[i - 1], flows[i], step / CANDIDATES, moving[i]) for i in told]
         left.append(sum(pair[0] for pair in pairs) ** 0.5)
         blurred.append(sum(pair[1] for pair in pairs) ** 0.5)
-    # from the longest down: what a longer shutter blurs further, the data refuse
-    for step in range(CANDIDATES, 0, -1):
-        if left[step] - left[step - 1] < RISE * (blurred[step] - blurred[step - 1]):
-            return step / CANDIDATES
-    return 0.0
+    step = last_explained(np.diff(left) / np.maximum(np.diff(blurred), 1e-9))
+    if step >= CANDIDATES - 1 and np.mean([streaks(small[i], flows[i].forward, moving[i]) for i in told]) > STREAKED:
+        return 0.0
+    return step / CANDIDATES if blurred[step] >= LEAST_CHANGE else 0.0
+
+
+def streaks(frame: Frame, flow: Flow, where: Tensor) -> float:
+    """Fine detail along a motion, compared with that across it, each relative to coarse detail in that direction.
+
+    1 where blur, if any, is the same in all directions; small where the motion drew streaks.
+
+    Args:
+        frame: stored values in [0, 1].
+        flow: (1, 2, height, width), of which only the direction counts.
+        where: (1, 1, height, width), what counts.
+    """
+    luma = frame.mean(0)[None, None]
+    fine = doubled(luma)
+    along = flow / flow.norm(dim=1, keepdim=True).clamp(min=1e-3)
+    across = torch.stack([-along[:, 1], along[:, 0]], dim=1)
+
+    def detail(way: Flow) -> float:
+        around = sum(Warp(side * way, halves=True).apply(fine) for side in (1, -1))
+        return float(((around - 2 * luma).square() * where).sum() / where.sum()) + NOISE**2
+
+    (fine_along, coarse_along), (fine_across, coarse_across) = (
+        [detail(way), detail(COARSE * way)] for way in (along, across)
+    )
+    return (fine_along / coarse_along) / (fine_across / coarse_across)
+
+
+def last_explained(unexplained: np.ndarray) -> int:
+    """The longest shutter, in steps, up to which blur is explained; 0 if those above it are explained nearly as well.
+
+    ``unexplained``: what cannot be explained of each step's blur, in parts of it.
+    """
+    low = np.flatnonzero(unexplained < RISE)
+    if not len(low):
+        return 0
+    last, above = int(low[-1]), unexplained[int(low[-1]) + 1 :][:2]
+    open_all_the_time = len(above) < 2 and unexplained[-2:].mean() < EVEN
+    kink = len(above) > 0 and above.max() - unexplained[last] >= KINK
+    return last + 1 if open_all_the_time or kink else 0
 
 
 def _energies(frame: Frame, before: FlowPair, after: FlowPair, shutter: float, where: Tensor) -> tuple[float, float]:

@@ -18,6 +18,7 @@ from vrestore.weights.recipe.diets.restoration import (
     degrade_soft,
     enlarge,
     enlarge_part,
+    noisy,
 )
 from vrestore.weights.recipe.footage import footage_clips
 from vrestore.weights.recipe.textures import TextureBank
@@ -71,6 +72,17 @@ def test_the_soft_reduction_lies_between_pixels_so_that_centres_agree():
     spot[..., 29:31, 29:31] = 1
     sizes = [int(degrade_soft(spot, sigma).amax()) for sigma in (0.5, 1.2, 2.0)]
     assert sizes == sorted(sizes, reverse=True)
+
+
+@pytest.mark.parametrize("levels", [1.0, 3.0])
+def test_added_noise_is_of_its_deviation_and_new_in_every_frame(levels):
+    low = np.full((4, 3, 40, 40), 128, np.uint8)
+    found = noisy(low, levels, np.random.default_rng(0))
+    error = found.astype(float) - 128
+    assert found.dtype == np.uint8
+    assert error.mean() == pytest.approx(0, abs=0.1)
+    assert error.std() == pytest.approx(np.hypot(levels, np.sqrt(1 / 12)), rel=0.05)  # and rounding
+    assert abs(np.corrcoef(error[0].ravel(), error[1].ravel())[0, 1]) < 0.1
 
 
 def test_the_clean_reduction_is_bicubic():

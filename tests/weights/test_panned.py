@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vrestore.weights.recipe.footage import SOFT_DB, regained_db
-from vrestore.weights.recipe.panned import FASTEST, SHAKE, panned
+from vrestore.weights.recipe.panned import FASTEST, SHAKE, STILL, panned
 from vrestore.weights.recipe.textures import TextureBank
 
 FRAMES, SIZE = 5, 64
@@ -49,6 +49,13 @@ def test_frames_are_one_picture_moved_by_whole_pixels(sharp_and_soft, seed):
     assert not torch.equal(clip, drawn(sharp_and_soft, seed + 10))
     for one, two in pairwise(clip.permute(0, 2, 3, 1).numpy()):
         assert len(shift_between(one, two)) == 1
+
+
+def test_some_cameras_stand_still(sharp_and_soft):
+    """As many as is said, to three deviations; no other clip repeats its first frame all the time."""
+    clips = [drawn(sharp_and_soft, seed) for seed in range(200)]
+    still = sum(bool((clip == clip[:1]).all()) for clip in clips)
+    assert abs(still / len(clips) - STILL) <= 3 * (STILL * (1 - STILL) / len(clips)) ** 0.5
 
 
 def test_soft_photographs_are_passed_over(sharp_and_soft):

@@ -13,6 +13,8 @@ FASTEST = 9.0
 """Pixels that the camera moves from frame to frame, at most, along each axis."""
 SHAKE = 1.5
 """Deviation of its place from an even motion, in pixels."""
+STILL = 0.12
+"""Share of clips in which it does not move at all."""
 LEAST_REDUCED = 0.4
 """Least factor by which a photograph is reduced first: large ones are soft at their own size."""
 TRIES = 12
@@ -37,6 +39,8 @@ def panned(rng: np.random.Generator, bank: TextureBank, frames: int, size: int) 
 
 def _path(rng: np.random.Generator, frames: int) -> np.ndarray:
     """Top left corners, whole pixels from (0, 0) on: (frames, 2). Slow motion is as frequent as fast."""
+    if rng.random() < STILL:
+        return np.zeros((frames, 2), int)
     velocity = rng.uniform(-1, 1, 2) * FASTEST * rng.random()
     shake = SHAKE * rng.random() * rng.standard_normal((frames, 2))
     places: np.ndarray = np.rint(np.arange(frames)[:, None] * velocity + shake).astype(int)

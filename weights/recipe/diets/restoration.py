@@ -36,15 +36,19 @@ CHAINS = 4
 """Full chains that a clip goes through: a network that sees the same noise again and again learns it by heart."""
 HALF_SHARE = 0.06
 """Share of batches at scale 2."""
-PANNED = 0.6
+PANNED = 0.75
 """Share of the clips beside footage in which a photograph passes by; the others are scenes of the world."""
 BLURRED = 0.12
 """Share of these with an exposure time."""
 SUB_FRAMES = 5
-SOFT_SHARE = 0.5
+SOFT_SHARE = 0.3
 """Share of clean reductions by a Gaussian instead of bicubically: what lenses and many scalers do."""
 SOFT = (1.2, 2.0)
 """Its deviation, in pixels of the larger picture."""
+NOISY_SHARE = 0.15
+"""Share of clean reductions with some noise that the truth lacks: in pictures that stand still it would be kept."""
+NOISE = 3.0
+"""Its deviation at most, in levels."""
 
 
 class Restoration:
@@ -116,6 +120,8 @@ class Restoration:
         low = pool["low"][index, variant, time]
         if variant == 0 and rng.random() < SOFT_SHARE:
             low = degrade_soft(unit(pool["sharp"][index, time]), rng.uniform(*SOFT)).numpy()
+        if variant == 0 and rng.random() < NOISY_SHARE:
+            low = noisy(low, rng.uniform(0, NOISE), rng)
         degraded = enlarge_part(low, window[0].start, window[1].start, crop)
         motion = unpacked_motion(pool["motion"][index, variant, time, :, *cells(window, FINE)])
         return augmented(Batch(sharp[None], degraded[None], motion[None]), rng.random(4) < 0.5)
@@ -131,6 +137,13 @@ def degrade_soft(clip: Tensor, sigma: float) -> Tensor:
     """A Gaussian sampled at every fourth pixel, between pixels so that centres agree: (t, 3, h, w) to uint8."""
     blurred = Blur(gaussian_kernel(sigma, sigma)).apply(clip)
     return to_uint8(torch.nn.functional.avg_pool2d(blurred[..., 1:-1, 1:-1], 2, stride=SCALE))
+
+
+def noisy(low: np.ndarray, levels: float, rng: np.random.Generator) -> np.ndarray:
+    """8-bit frames with white noise of a deviation in levels, another one in each of them."""
+    noise = rng.standard_normal(low.shape, dtype=np.float32) * np.float32(levels)
+    found: np.ndarray = np.clip(np.rint(low + noise), 0, 255).astype(np.uint8)
+    return found
 
 
 def degrade_real(clip: Tensor, rng: np.random.Generator) -> Tensor:
