@@ -272,7 +272,8 @@ def test_of_soft_pictures_no_shutter_is_told():
     ("unexplained", "steps"),
     [
         ((0.2, 0.1, 0.8, 0.9, 1, 1, 1, 1), 2),  # refused from there on
-        ((0.1, 0.1, 0.2, 0.3, 0.5, 0.8, 0.9, 0.9), 4),  # within two steps
+        ((0.1, 0.1, 0.2, 0.3, 0.6, 0.8, 0.9, 0.9), 4),  # within two steps
+        ((0.2, 0.4, 0.5, 0.5, 0.7, 1, 1, 1), 4),
         ((0.1, 0.3, 0.5, 0.5, 0.4, 0.3, 0.1, 0.1), 8),  # never: open all the time
         ((0.1, 0.2, 0.3, 0.3, 0.3, 0.2, 0.2, 0.9), 7),
         ((0.1, 0.2, 0.25, 0.3, 0.34, 0.4, 0.45, 0.5), 0),  # a little less each

@@ -27,8 +27,9 @@ LEAST_MOTION = 2.0
 """Pixels a frame: less leaves no blur to measure."""
 LEAST_MOVING = 0.01
 """Share of a frame that must move for it to say anything."""
-RISE = 0.35
-"""What cannot be explained of a further blur: near 0 up to the true shutter, about 0.7 above it."""
+EXPLAINED = 0.55
+"""What cannot be explained of a further blur, in parts of it, below which a shutter may be the true one: near 0 up to
+there, about 0.7 to 1 above it."""
 KINK = 0.4
 """By how much that rises within two steps, where the shutter can be told: pictures that were soft before they moved are
 explained by shutters a little less well each."""
@@ -38,9 +39,10 @@ COARSE = 8.0
 """Pixels between places whose differences tell how much detail a picture has along and across its motion anyway."""
 NOISE = 0.3 / 255
 """Differences that stored values of 8 bits have without any detail."""
-STREAKED = 0.75
-"""Detail along the motion to that across it, below which it was the motion that took it away. Of 12 rendered and 3 real
-clips it was .72 to 1.7 where they were sharp, .79 to 1.4 softened, and .15 to .67 under 360 degrees."""
+STREAKED, SOME_STREAKS = 0.75, 0.95
+"""Detail along the motion to that across it, below which it was the motion that took it away, and above which it was
+not. Of 12 rendered and 3 real clips it was .72 to 1.7 where they were sharp, .79 to 1.4 softened, and .15 to .67 under
+360 degrees."""
 LEAST_CHANGE = 1 / 255
 """What the shutter changes in a frame, root mean square, below which it does not matter and cannot be told."""
 
@@ -71,9 +73,10 @@ def estimate_shutter(frames: Frames) -> float:
         left.append(sum(pair[0] for pair in pairs) ** 0.5)
         blurred.append(sum(pair[1] for pair in pairs) ** 0.5)
     step = last_explained(np.diff(left) / np.maximum(np.diff(blurred), 1e-9))
-    if step >= CANDIDATES - 1 and np.mean([streaks(small[i], flows[i].forward, moving[i]) for i in told]) > STREAKED:
+    most = STREAKED if step >= CANDIDATES - 1 else SOME_STREAKS  # nothing tells that a longer one is refused
+    if blurred[step] < LEAST_CHANGE or np.mean([streaks(small[i], flows[i].forward, moving[i]) for i in told]) > most:
         return 0.0
-    return step / CANDIDATES if blurred[step] >= LEAST_CHANGE else 0.0
+    return step / CANDIDATES
 
 
 def streaks(frame: Frame, flow: Flow, where: Tensor) -> float:
@@ -102,23 +105,23 @@ def streaks(frame: Frame, flow: Flow, where: Tensor) -> float:
 
 
 def last_explained(unexplained: np.ndarray) -> int:
-    """The longest shutter, in steps, up to which blur is explained; 0 if those above it are explained nearly as well.
+    """The longest shutter, in steps, that explains what is seen, where longer ones are clearly refused; 0 if none is.
 
     ``unexplained``: what cannot be explained of each step's blur, in parts of it.
     """
-    low = np.flatnonzero(unexplained < RISE)
-    if not len(low):
-        return 0
-    last, above = int(low[-1]), unexplained[int(low[-1]) + 1 :][:2]
-    open_all_the_time = len(above) < 2 and unexplained[-2:].mean() < EVEN
-    kink = len(above) > 0 and above.max() - unexplained[last] >= KINK
-    return last + 1 if open_all_the_time or kink else 0
+    if unexplained[-2:].mean() < EVEN:
+        return len(unexplained)
+    for step in range(len(unexplained) - 1, 0, -1):
+        here, above = unexplained[step - 1], unexplained[step : step + 2]
+        if here < EXPLAINED and above.max() - here >= KINK:
+            return step
+    return 0
 
 
 def _energies(frame: Frame, before: FlowPair, after: FlowPair, shutter: float, where: Tensor) -> tuple[float, float]:
     """Squared error of the best explanation by a shutter, and what that shutter would change in the frame."""
     seen_by = exposure(before, after, shutter)
-    found = consistent(frame, frame, seen_by)
+    found = consistent(frame, frame, seen_by, short=0.0)
     errors = [to_values(seen_by.apply(to_light(x))) - frame for x in (found, frame)]
     left, changed = (float((error.square() * where[0]).mean()) for error in errors)
     return left, changed

@@ -142,14 +142,15 @@ def _walked(prior: Prior, ladder: Ladder, known: Conditioning, seed: int) -> Lat
     return z
 
 
-def consistent(x0: Frame, blurred: Frame, seen_by: Exposure, *, weight: float = WEIGHT) -> Frame:
+def consistent(x0: Frame, blurred: Frame, seen_by: Exposure, *, weight: float = WEIGHT, short: float = SHORT) -> Frame:
     """The frame near ``x0`` that the exposure blurs to ``blurred``; all stored values in [0, 1].
 
     The exposure is of light, while errors are of stored values: both are weighed by how values change with light.
-    Where the blur is short the frame stays near ``blurred``, too: |x - x0|^2 and |x - blurred|^2 are one square.
+    Where the blur is shorter than ``short`` pixels the frame stays near ``blurred``, too: |x - x0|^2 and
+    |x - blurred|^2 are one square.
     """
     gain = light_gain(to_light(blurred), FLOOR)
-    kept = (weight * (SHORT / seen_by.length(blurred).clamp(min=1e-3)) ** 3).clamp(max=MOST_KEPT)
+    kept = (weight * (short / seen_by.length(blurred).clamp(min=1e-3)) ** 3).clamp(max=MOST_KEPT)
     near = (weight * to_light(x0) + kept * to_light(blurred)) / (weight + kept)
     found = data_consistent(
         gain * near,
