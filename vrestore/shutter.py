@@ -41,7 +41,7 @@ NOISE = 0.3 / 255
 """Differences that stored values of 8 bits have without any detail."""
 STREAKED, SOME_STREAKS = 0.75, 0.95
 """Detail along the motion to that across it, below which it was the motion that took it away, and above which it was
-not. Of 12 rendered and 3 real clips it was .72 to 1.7 where they were sharp, .79 to 1.4 softened, and .15 to .67 under
+not. Of 10 rendered and 3 real clips it was .72 to 1.7 where they were sharp, .79 to 1.4 softened, and .15 to .67 under
 360 degrees."""
 LEAST_CHANGE = 1 / 255
 """What the shutter changes in a frame, root mean square, below which it does not matter and cannot be told."""
