@@ -141,9 +141,7 @@ def degrade_soft(clip: Tensor, sigma: float) -> Tensor:
 
 def noisy(low: np.ndarray, levels: float, rng: np.random.Generator) -> np.ndarray:
     """8-bit frames with white noise of a deviation in levels, another one in each of them."""
-    noise = rng.standard_normal(low.shape, dtype=np.float32) * np.float32(levels)
-    found: np.ndarray = np.clip(np.rint(low + noise), 0, 255).astype(np.uint8)
-    return found
+    return to_uint8(add_noise(unit(low), levels, 0.0, _generator(rng))).numpy()
 
 
 def degrade_real(clip: Tensor, rng: np.random.Generator) -> Tensor:
@@ -157,10 +155,15 @@ def degrade_real(clip: Tensor, rng: np.random.Generator) -> Tensor:
     else:
         low = Resize((height, width), (height // SCALE, width // SCALE)).apply(clip)
     if rng.random() < 0.85:
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        generator = _generator(rng)
         low = add_noise(low, rng.uniform(0, 7), rng.uniform(0, 0.3), generator)
     seen = to_uint8(low)
     return compressed(seen, int(rng.integers(20, 33))) if rng.random() < 0.88 else seen
+
+
+def _generator(rng: np.random.Generator) -> torch.Generator:
+    """One of its own for noise."""
+    return torch.Generator().manual_seed(int(rng.integers(2**62)))
 
 
 def degrade_fixed(clip: Tensor) -> Tensor:
