@@ -25,13 +25,16 @@ from vrestore.prior_options import PriorOptions
 from vrestore.priors import prior_of
 from vrestore.report import RunOptions, RunResult
 from vrestore.shapes import Frame, OutputFrame
-from vrestore.shutter import estimate_shutter
+from vrestore.shutter import CLOSED, estimate_shutter
 from vrestore.task import OwnSize, TaskConfig
 
 log = logging.getLogger(__name__)
 
 SHARP_DEGREES = 45.0
 """Measured shutter up to which footage counts as sharp: the shortest that is measured at all."""
+UNSURE_BLUR = 3.5
+"""Pixels of blur below which less and less of it is undone where the measured shutter is not certain: a rendered one of
+90 degrees and a pixel was taken for 180, and lost 5 dB."""
 SHARPER = (1.03, 1.12)
 """Gain in gradients below which a place counts as sharp already, and above which as blurred."""
 REACH = 12
@@ -90,19 +93,22 @@ class Deblurring(OwnSize):
         given = self.config.shutter is not None or (self.config.blended or 1) > 1
         if "shutter" not in prior_of(self.config).takes or given:
             return self
-        shutters, clips = [0.0], []
+        shutters, clips = [CLOSED], []
         for window in windows:
             frames = iter(window)
             first = list(islice(frames, LOOKED_AT))
             clips.append(np.stack([sampled(frame) for frame in chain(first, frames)]))
-            shutters.append(360 * estimate_shutter(torch.stack(first)))
+            shutters.append(estimate_shutter(torch.stack(first)))
         blended = self.config.blended or estimate_blending(clips)
         if blended > 1:
             log.info("frame blending: every frame is the mean of %d, measured", blended)
             return Deblurring(self.config, blended=blended)
-        shutter = max(shutters) if max(shutters) > SHARP_DEGREES else 0.0
-        log.info("shutter: %g degrees, measured", shutter)
-        return Deblurring(self.config, shutter=shutter)
+        found = max(shutters)
+        if 360 * found.share <= SHARP_DEGREES:
+            found = CLOSED
+        log.info("shutter: %g degrees, measured%s", 360 * found.share, "" if found.sure else ", not certain")
+        least_blur = UNSURE_BLUR if self.config.least_blur is None and not found.sure else self.config.least_blur
+        return Deblurring(self.config, shutter=360 * found.share, least_blur=least_blur)
 
     def finish(self, restored: OutputFrame, source: Frame, *, exact: bool) -> OutputFrame:
         """The prior's answer where it is sharper than the source, with the source's colours; elsewhere the source.

@@ -33,8 +33,8 @@ EXACT_PROJECTIONS = 2
 on clean material. On compressed material they would copy the codec's errors and lose as much."""
 SHARP, SOFT = 0.28, 0.36
 """Softness (`Reduction.softness`) of what the embedded prior restores, up to which a source counts as reduced
-bicubically, and from which on by a Gaussian. On 14 clips that were, three frames each, it is .25 and .40, with
-deviations of .08 and .09: what is soft by itself looks like what was made soft."""
+bicubically, and from which on by a Gaussian. On 14 clips that were, three frames each, it is .25 and .38, with
+deviations of .07: what is soft by itself looks like what was made soft."""
 COLOUR_REACH = 8
 """Source pixels over which colour is averaged when it is held to the source."""
 COLOUR_TOLERANCE = 1 / 255

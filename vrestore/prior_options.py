@@ -39,6 +39,11 @@ class PriorOptions:
         float | None,
         "Degrees that the shutter was open, 0 to 360, for the prior exposure; left out: measured.",
     ] = None
+    least_blur: Annotated[
+        float | None,
+        "Pixels of blur, 0 or more, below which less and less of it is undone, for the prior exposure; left out: 2, or "
+        "3.5 where the shutter was measured and is not certain.",
+    ] = None
     blended: Annotated[
         int | None,
         "Neighbouring frames that every frame is the mean of, 1 (none) to 8, for the prior exposure: frame blending, "
@@ -63,6 +68,8 @@ class PriorOptions:
             raise ConfigError(f"control_scale is {self.control_scale}; give 0 or more")
         if self.shutter is not None and not 0 <= self.shutter <= 360:
             raise ConfigError(f"shutter is {self.shutter}; give 0 to 360 degrees")
+        if self.least_blur is not None and not 0 <= self.least_blur < float("inf"):
+            raise ConfigError(f"least_blur is {self.least_blur}; give 0 or more pixels")
         if self.blended is not None and not 1 <= self.blended <= 8:
             raise ConfigError(f"blended is {self.blended}; give 1 (frames are none's mean) to 8")
         if self.warp not in (None, "trained", "exact"):

@@ -1,6 +1,7 @@
 """How long the shutter was open, where nobody says: the longest exposure that still explains the blurred frames."""
 
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -8,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vrestore.exposure import exposure, to_light, to_values
-from vrestore.flow import FlowPair, flow_pair
+from vrestore.flow import FlowPair, dense_doubled, flow_pair
 from vrestore.gather import Warp, doubled
 from vrestore.shapes import Flow, Frame, Frames
 from vrestore.zero_shot import consistent
@@ -47,26 +48,38 @@ LEAST_CHANGE = 1 / 255
 """What the shutter changes in a frame, root mean square, below which it does not matter and cannot be told."""
 
 
-def estimate_shutter(frames: Frames) -> float:
-    """Share of the frame interval during which the shutter was open, to an eighth; 0 where nothing moves.
+class Shutter(NamedTuple):
+    """What frames tell of a shutter."""
+
+    share: float
+    """Of the frame interval, during which it was open, to an eighth."""
+    sure: bool
+    """Whether streaks lie along the motion: where none do, the share may be a wrong one, if a short one."""
+
+
+CLOSED = Shutter(0.0, sure=True)
+
+
+def estimate_shutter(frames: Frames) -> Shutter:
+    """Share of the frame interval during which the shutter was open; `CLOSED` where nothing moves.
 
     A frame that was exposed for a while can be explained by any shorter exposure of a less sharp frame, but not by a
     longer one, which leaves out frequencies that the frame shows. So the residual of the best explanation stays low up
     to the true shutter and rises from there, by a fixed share of what the longer exposure would blur. What was soft
-    before it moved is explained by any shutter: 0, too, unless detail lacks along the motion alone.
+    before it moved is explained by any shutter: closed, too, unless detail lacks along the motion alone.
 
     Args:
         frames: three or more neighbouring frames of one shot, stored values in [0, 1].
     """
     if len(frames) < 3:  # no frame has a neighbour on both sides
-        return 0.0
+        return CLOSED
     small = _moving_part(frames)
-    flows = [flow_pair(a, b) for a, b in pairwise(small)]
+    flows = [flow_pair(a, b, dense_doubled) for a, b in pairwise(small)]
     moving = {i: _moving(flows[i - 1], flows[i]) for i in range(1, len(small) - 1)}
     told = [i for i in moving if float(moving[i].mean()) >= LEAST_MOVING]
     told = sorted(told, key=lambda i: -float((moving[i] * flows[i].forward.square().sum(1)).mean()))[:LOOKED_AT]
     if not told:
-        return 0.0
+        return CLOSED
     left, blurred = [0.0], [0.0]
     for step in range(1, CANDIDATES + 1):
         pairs = [_energies(small[i], flows[i - 1], flows[i], step / CANDIDATES, moving[i]) for i in told]
@@ -74,9 +87,10 @@ def estimate_shutter(frames: Frames) -> float:
         blurred.append(sum(pair[1] for pair in pairs) ** 0.5)
     step = last_explained(np.diff(left) / np.maximum(np.diff(blurred), 1e-9))
     most = STREAKED if step >= CANDIDATES - 1 else SOME_STREAKS  # nothing tells that a longer one is refused
-    if blurred[step] < LEAST_CHANGE or np.mean([streaks(small[i], flows[i].forward, moving[i]) for i in told]) > most:
-        return 0.0
-    return step / CANDIDATES
+    found = float(np.mean([streaks(small[i], flows[i].forward, moving[i]) for i in told]))
+    if blurred[step] < LEAST_CHANGE or found > most:
+        return CLOSED
+    return Shutter(step / CANDIDATES, sure=found < STREAKED)
 
 
 def streaks(frame: Frame, flow: Flow, where: Tensor) -> float:

@@ -3,8 +3,8 @@
 Every frame is explained by its own exposure (`vrestore.exposure`), found from the flow of the blurred frames and once
 more from the flow of the first result. In turns a prior says what the frame should look like, and conjugate gradients
 find the frame next to that which explains the blurred one: plug-and-play restoration (Venkatakrishnan, Bouman and
-Wohlberg, GlobalSIP 2013). What the exposure cannot explain stays as it was. A frame depends on two frames before and
-two after it, and on what its prior looks at.
+Wohlberg, GlobalSIP 2013). What the exposure cannot explain stays as it was, and so does what was seen while the motion
+changed too fast to be known. A frame depends on three frames before and three after it, and on what its prior looks at.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,7 +20,7 @@ from torch import Tensor
 from vrestore.conditioning import given
 from vrestore.errors import ConfigError, PriorError
 from vrestore.exposure import Exposure, exposure, light_gain, to_light, to_values
-from vrestore.flow import FlowPair, flow_pair
+from vrestore.flow import FlowPair, dense_doubled, flow_pair
 from vrestore.guidance import data_consistent
 from vrestore.neighbours import with_neighbours
 from vrestore.noise import noise
@@ -32,8 +32,9 @@ from vrestore.shapes import Frame, Frames, Latents
 Restore = Callable[[Frames], Frames]
 """What a prior makes of neighbouring frames of a shot in [0, 1], (time, 3, height, width)."""
 
-REACH = 2
-"""Frames on either side that the result of a frame depends on: one for its flow, one more for the refined flow."""
+REACH = 3
+"""Frames on either side that the result of a frame depends on: one for its flow, one more for the refined flow, and one
+for how evenly that goes on."""
 WEIGHT = 0.03
 """How much the prior is believed beside the data. Stored in 8 bits, data are exact to about a thousandth."""
 ITERATIONS, TOLERANCE = 25, 0.03
@@ -41,9 +42,11 @@ ITERATIONS, TOLERANCE = 25, 0.03
 needs five, one of twenty pixels all; on rendered scenes exact solutions are no better, on real ones .1 dB."""
 FLOOR = 1e-3
 """Light below which a stored value is taken to be no more sensitive to it."""
-SHORT = 3.5
-"""Pixels of blur below which less and less of it is undone, for motion is not known any better: a camera shakes between
-two frames, too. On rendered scenes a whole inversion lost up to 8 dB where the blur was a pixel long."""
+SHORT = 2.0
+"""Pixels of blur below which less and less of it is undone, for no motion is known any better."""
+UNEVEN = 2.0
+"""Pixels of such blur for each pixel a frame by which the motion changes from one frame to the next: what shakes moves
+within an exposure as no flow between frames tells. Undone all the same, rendered shakes lost up to 7 dB a frame."""
 MOST_KEPT = 3.0
 """Weight, beside that of the data, with which the frame stays as it was, at most."""
 BELIEVED, DISBELIEVED = 0.35, 0.5
@@ -70,6 +73,8 @@ class ZeroShot:
     refine: bool = True
     """Whether the flow is found again, from the first result."""
     weight: float = WEIGHT
+    short: float = SHORT
+    """Pixels of blur, 0 or more, below which less and less of it is undone, at least."""
     window: int = 8
     """Frames that are held, and shown to the prior, together."""
 
@@ -77,10 +82,10 @@ class ZeroShot:
         """Raises ConfigError for a value outside its range."""
         if not 0 <= self.shutter <= 1:
             raise ConfigError(f"shutter is {self.shutter}; give 0 to 1 (degrees / 360)")
-        if self.rounds < 0 or self.window < 1 or not self.weight > 0:
+        if self.rounds < 0 or self.window < 1 or not self.weight > 0 or not self.short >= 0:
             raise ConfigError(
-                f"rounds is {self.rounds}, window {self.window}, weight {self.weight}; give 0 or more, 1 or more, and "
-                "a positive number"
+                f"rounds is {self.rounds}, window {self.window}, weight {self.weight}, short {self.short}; give 0 or "
+                "more, 1 or more, a positive number, and 0 or more"
             )
 
 
@@ -198,25 +203,42 @@ def deblur(frames: Frames, how: ZeroShot, restore: Restore = smooth_keeping_edge
 
 def _inverted(frames: Sequence[Frame], how: ZeroShot, restore: Restore, first: int, stop: int) -> list[Frame]:
     """The frames from ``first`` up to ``stop``, deblurred; the others are neighbours to look at."""
-    flows = [flow_pair(a, b) for a, b in pairwise(frames)]
+    flows = [flow_pair(a, b, dense_doubled) for a, b in pairwise(frames)]
+    around = range(max(0, first - 1), min(len(frames), stop + 1))
+    short = {i: max(how.short, UNEVEN * how.shutter * unevenness(flows, i)) for i in around}
     found = list(frames)
+
+    def once(predicted: Frame, i: int) -> Frame:
+        seen_by = _exposure(flows, i, how)  # large: one at a time
+        x = consistent(predicted, frames[i], seen_by, weight=how.weight, short=short[i])
+        return believed(x, frames[i], seen_by)
+
     if how.refine:
-        around = range(max(0, first - 1), min(len(frames), stop + 1))
         for i in around:
-            found[i] = _once(frames[i], frames[i], _exposure(flows, i, how), how)
+            found[i] = once(frames[i], i)
         for i in around[:-1]:
-            flows[i] = flow_pair(found[i], found[i + 1])
+            flows[i] = flow_pair(found[i], found[i + 1], dense_doubled)
     predicted: Sequence[Frame] | Frames = frames
     for turn in range(how.rounds + 1):
-        for i in range(first, stop):  # an exposure is large: one at a time
-            found[i] = _once(predicted[i], frames[i], _exposure(flows, i, how), how)
+        for i in range(first, stop):
+            found[i] = once(predicted[i], i)
         if turn < how.rounds:
             predicted = restore(torch.stack(found))
     return found[first:stop]
 
 
-def _once(predicted: Frame, blurred: Frame, seen_by: Exposure, how: ZeroShot) -> Frame:
-    return believed(consistent(predicted, blurred, seen_by, weight=how.weight), blurred, seen_by)
+def unevenness(flows: Sequence[FlowPair], i: int) -> float:
+    """Pixels a frame by which motion changes from frame to frame, at frame ``i`` or beside it, whichever is more.
+
+    The median over the picture: things that start to move by themselves do not make a camera shake.
+
+    Args:
+        flows: between each frame and the next, that from frame ``i`` to its neighbours among them, as far as there are.
+        i: index of the frame, counted as the flows are: flow ``i`` starts there.
+    """
+    pairs = [(flows[k - 1], flows[k]) for k in range(i - 1, i + 2) if 0 < k < len(flows)]
+    changes = [float((after.forward - before.forward).norm(dim=1).median()) for before, after in pairs]
+    return max(changes, default=0.0)
 
 
 def _exposure(flows: Sequence[FlowPair], i: int, how: ZeroShot) -> Exposure:

@@ -45,6 +45,7 @@ def main() -> None:
 
 
 head_option = click.option("--head", type=click.Choice(list(SIZES)), default="sr", show_default=True)
+more = click.argument("options", nargs=-1, metavar="[-- OPTIONS]")
 
 
 @main.command()
@@ -84,17 +85,22 @@ def estimate(frames: int, heads: str, suffix: str) -> None:
 
 @main.command()
 @click.option("--steps", default="1,8", show_default=True)
+@click.option(
+    "--frames", default=200, show_default=True, help="Of the shorter clip; the longer one has ten times as many."
+)
 @head_option
-def memory(steps: str, head: str) -> None:
+@more
+def memory(steps: str, frames: int, head: str, options: tuple[str, ...]) -> None:
     for count in steps.split(","):
         with tempfile.TemporaryDirectory() as folder:
             peaks = {}
-            for frames in (200, 2000):
-                clip = made_clip(Path(folder) / f"{frames}.mkv", frames, *SIZES[head])
-                report = restore(clip, Path(folder) / "out.mkv", "--steps", count, head=head)
-                peaks[frames] = round(report["peak_mib"])
+            for length in (frames, 10 * frames):
+                clip = made_clip(Path(folder) / f"{length}.mkv", length, *SIZES[head])
+                report = restore(clip, Path(folder) / "out.mkv", "--steps", count, *options, head=head)
+                peaks[length] = round(report["peak_mib"])
                 live = report["peak_live_latents"]
-        row = {"head": head, "steps": int(count), "peak_mib": peaks, "ratio": round(peaks[2000] / peaks[200], 3)}
+        ratio = round(peaks[10 * frames] / peaks[frames], 3)
+        row = {"head": head, "steps": int(count), "peak_mib": peaks, "ratio": ratio}
         click.echo(json.dumps(row | {"live_latents": live}))
 
 
@@ -129,12 +135,13 @@ def seams(degraded: Path, truth: Path, head: str) -> None:
 @main.command()
 @click.argument("degraded", type=click.Path(exists=True, path_type=Path))
 @head_option
-def tiles(degraded: Path, head: str) -> None:
+@more
+def tiles(degraded: Path, head: str, options: tuple[str, ...]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         whole, parts = Path(folder) / "whole.mkv", Path(folder) / "parts.mkv"
-        restore(degraded, whole, head=head)
+        restore(degraded, whole, *options, head=head)
         for tile in ("256", "384"):
-            restore(degraded, parts, "--tile", tile, head=head)
+            restore(degraded, parts, "--tile", tile, *options, head=head)
             scores = compare(whole, parts).scores["b"]
             click.echo(json.dumps({"tile": int(tile), "psnr_rgb_db": scores["psnr_rgb"]}))
 

@@ -55,7 +55,7 @@ def main(quality, clips, first, frames, crop, shutter, instants, rounds, refine,
         blurred, truth = degrade.blur_interp(sharp)
         given = [tensor(f) for f in blurred]
         start = time.monotonic()
-        share = estimate_shutter(torch.stack(given)) if shutter == "auto" else float(shutter) / 360
+        share = estimate_shutter(torch.stack(given)).share if shutter == "auto" else float(shutter) / 360
         how = ZeroShot(share, instants, rounds, refine, weight)
         found = [picture(f) for f in deblurred(given, how)]
         seconds = time.monotonic() - start

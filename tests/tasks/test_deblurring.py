@@ -10,7 +10,9 @@ from vrestore import deblur, engine
 from vrestore.errors import ConfigError
 from vrestore.preparing import prepare
 from vrestore.report import RunOptions
-from vrestore.tasks.deblurring import Deblurring, DeblurringConfig, blurred, within
+from vrestore.shutter import Shutter
+from vrestore.tasks import deblurring
+from vrestore.tasks.deblurring import UNSURE_BLUR, Deblurring, DeblurringConfig, blurred, within
 
 SIZE = (96, 160)
 
@@ -141,6 +143,28 @@ def test_the_measured_shutter_is_in_the_record(clips, tmp_path):
     assert job.task.config.shutter >= 315
     assert job.asked()["shutter"] == job.task.config.shutter
     assert job.measured == {"shutter": job.task.config.shutter}
+
+
+def test_a_short_blur_stays_where_the_shutter_is_not_certain(monkeypatch):
+    """Unless it was said from where on blur is undone; the longest shutter of all places that are looked at counts."""
+    found = iter([Shutter(0.25, sure=True), Shutter(0.5, sure=False)] * 2 + [Shutter(0.5, sure=True)])
+    monkeypatch.setattr(deblurring, "estimate_shutter", lambda frames: next(found))
+    window = torch.rand(5, 3, 32, 32)
+    for head in (Deblurring(), Deblurring(least_blur=1.0)):
+        expected = UNSURE_BLUR if head.config.least_blur is None else 1.0
+        config = head.measured([window, window]).config
+        assert (config.shutter, config.least_blur) == (180, expected)
+    assert Deblurring().measured([window]).config.least_blur is None
+
+
+def test_least_blur_is_what_stays(clips, tmp_path):
+    _, blurred = exposed(5)
+    source = clips.write(tmp_path / "in.mkv", blurred)
+    changes = []
+    for least in (0.0, 1000.0):
+        deblur(source, tmp_path / f"{least}.mkv", shutter=360.0, least_blur=least, device="cpu")
+        changes.append(error(clips.read(tmp_path / f"{least}.mkv")[0], blurred))
+    assert changes[0] > 10 * changes[1]
 
 
 def passing(count, seed=2):

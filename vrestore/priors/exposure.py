@@ -16,7 +16,7 @@ from vrestore.prior_options import PriorOptions
 from vrestore.priors.networkless import CALL_BYTES, FACTOR, NetworklessPrior
 from vrestore.shapes import Frame, Frames, Latents
 from vrestore.unblending import GROUP, reach, unblended
-from vrestore.zero_shot import REACH, ZeroShot, deblurred
+from vrestore.zero_shot import REACH, SHORT, ZeroShot, deblurred
 
 ROUNDS = 1
 """Turns of smoothing and data: a second gains a tenth of a decibel and costs as much as the first."""
@@ -31,7 +31,7 @@ class ExposurePrior(NetworklessPrior):
     Everything happens to frames as they are conditioned; latents are empty.
     """
 
-    options: ClassVar[frozenset[str]] = frozenset({"shutter", "blended"})
+    options: ClassVar[frozenset[str]] = frozenset({"shutter", "least_blur", "blended"})
     facts: PriorFacts = PriorFacts(
         name="exposure",
         licence="Apache-2.0",
@@ -48,10 +48,11 @@ class ExposurePrior(NetworklessPrior):
         most_steps=1,
     )
 
-    def __init__(self, shutter: float, device: torch.device, blended: int = 1) -> None:
+    def __init__(self, options: PriorOptions, device: torch.device) -> None:
         super().__init__(device)
-        self._blended = blended
-        self._how = ZeroShot(shutter / 360, rounds=ROUNDS, window=TOGETHER)
+        self._blended = options.blended or 1
+        short = SHORT if options.least_blur is None else options.least_blur
+        self._how = ZeroShot((options.shutter or 0.0) / 360, rounds=ROUNDS, window=TOGETHER, short=short)
 
     @classmethod
     def facts_of(cls, folder: Path | None, options: PriorOptions) -> PriorFacts:
@@ -70,10 +71,9 @@ class ExposurePrior(NetworklessPrior):
         cls, folder: Path | None, device: torch.device, dtype: torch.dtype, *, options: PriorOptions
     ) -> "ExposurePrior":
         """There is nothing to load. PriorError without a shutter, unless frames were blended."""
-        blended = options.blended or 1
-        if options.shutter is None and blended == 1:
+        if options.shutter is None and (options.blended or 1) == 1:
             raise PriorError("the prior exposure needs to know the shutter; give --shutter in degrees, from 0 to 360")
-        prior = cls(options.shutter or 0.0, device, blended)
+        prior = cls(options, device)
         prior.facts = cls.facts_of(folder, options)
         return prior
 
