@@ -86,8 +86,8 @@ def exposure(
 ) -> Exposure:
     """The exposure of a frame from its motion since the frame before and to the frame after.
 
-    From neighbour to neighbour the speed changes evenly; at the first and last frame of a shot motion is taken to go on
-    as it goes on the other side, and a still has none.
+    Towards each neighbour motion is uniform; at the first and last frame of a shot it is taken to go on as it goes on
+    the other side, and a still has none.
 
     Args:
         before: flow between the previous frame (left) and this one; None at the start of a shot.
@@ -115,10 +115,7 @@ def _enough(before: FlowPair | None, after: FlowPair | None, shutter: float) -> 
 
 
 def _to_frame(before: FlowPair | None, after: FlowPair | None, time: float) -> Flow | None:
-    """Flow from a sub-instant to the frame: Jiang et al., "Super SloMo", CVPR 2018, eq. 4.
-
-    Between two neighbours the speed changes evenly: Xu et al., "Quadratic Video Interpolation", NeurIPS 2019, eq. 3.
-    """
+    """Flow from a sub-instant to the frame: Jiang et al., "Super SloMo", CVPR 2018, eq. 4."""
     if abs(time) < 1e-9:
         return None
     towards, other = (after, before) if time > 0 else (before, after)
@@ -128,11 +125,7 @@ def _to_frame(before: FlowPair | None, after: FlowPair | None, time: float) -> F
             return None
         return t * (other.backward if time > 0 else other.forward)  # goes on as it comes, or came as it goes on
     there, back = (towards.forward, towards.backward) if time > 0 else (towards.backward, towards.forward)
-    even = -(1 - t) * t * there + t**2 * back
-    if other is None:
-        return even
-    away = other.backward if time > 0 else other.forward
-    return even + (1 - t) * t * (there + away) / 2
+    return -(1 - t) * t * there + t**2 * back
 
 
 def light_gain(light: Tensor, floor: float) -> Tensor:

@@ -44,9 +44,10 @@ FLOOR = 1e-3
 """Light below which a stored value is taken to be no more sensitive to it."""
 SHORT = 2.0
 """Pixels of blur below which less and less of it is undone, for no motion is known any better."""
-UNEVEN = 2.0
-"""Pixels of such blur for each pixel a frame by which the motion changes from one frame to the next: what shakes moves
-within an exposure as no flow between frames tells. Undone all the same, rendered shakes lost up to 7 dB a frame."""
+UNEVEN = 4.5
+"""Pixels of such blur for each pixel by which even motion may be wrong where the exposure ends: t (1 - t) times the
+change of motion from one frame to the next. What shakes moves within an exposure as no flow between frames tells:
+undone all the same, rendered shakes lost up to 8 dB a frame (90 degrees)."""
 MOST_KEPT = 3.0
 """Weight, beside that of the data, with which the frame stays as it was, at most."""
 BELIEVED, DISBELIEVED = 0.35, 0.5
@@ -205,7 +206,8 @@ def _inverted(frames: Sequence[Frame], how: ZeroShot, restore: Restore, first: i
     """The frames from ``first`` up to ``stop``, deblurred; the others are neighbours to look at."""
     flows = [flow_pair(a, b, dense_doubled) for a, b in pairwise(frames)]
     around = range(max(0, first - 1), min(len(frames), stop + 1))
-    short = {i: max(how.short, UNEVEN * how.shutter * unevenness(flows, i)) for i in around}
+    end = how.shutter / 2
+    short = {i: max(how.short, UNEVEN * end * (1 - end) * unevenness(flows, i)) for i in around}
     found = list(frames)
 
     def once(predicted: Frame, i: int) -> Frame:
