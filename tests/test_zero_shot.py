@@ -65,8 +65,8 @@ def filmed(frames, place, shutter):
 
 
 def shaken(time):
-    """Held by hand: five pixels to and fro, almost once a frame and so faster than frames can tell."""
-    return 5 * float(np.sin(5.1 * time + 0.4)), 0.0
+    """Held by hand: seven pixels to and fro, almost once a frame and so faster than frames can tell."""
+    return 7 * float(np.sin(5.1 * time + 0.4)), 0.0
 
 
 def psnr(one, two):
@@ -316,14 +316,15 @@ def test_a_short_blur_is_hardly_undone_where_motion_may_be_wrong(speed, short):
     assert psnr(found, sharp[1]) > 40
 
 
-def test_what_shakes_stays_as_it_was():
-    """Sharp frames of a camera that shakes, told that the shutter was open a quarter of the time, as flow is not it.
+@pytest.mark.parametrize("shutter", [0.25, 0.5])
+def test_what_shakes_stays_as_it_was(shutter):
+    """Sharp frames of a camera that shakes, told that they were exposed along their flow.
 
     They are soft enough for any motion to explain them.
     """
     pictures = [frame.permute(1, 2, 0).numpy() for frame in filmed(6, shaken, 0.0)[0]]
-    sharp = torch.stack([torch.from_numpy(cv2.GaussianBlur(one, (0, 0), 1.0)).permute(2, 0, 1) for one in pictures])
-    assert min(psnr(x, y) for x, y in zip(deblur(sharp, ZeroShot(shutter=0.25)), sharp, strict=True)) > 40
+    sharp = torch.stack([torch.from_numpy(cv2.GaussianBlur(one, (0, 0), 0.7)).permute(2, 0, 1) for one in pictures])
+    assert min(psnr(x, y) for x, y in zip(deblur(sharp, ZeroShot(shutter=shutter)), sharp, strict=True)) > 40
 
 
 def test_unevenness_is_how_motion_changes_from_frame_to_frame():
