@@ -86,9 +86,11 @@ def estimate_shutter(frames: Frames) -> Shutter:
         left.append(sum(pair[0] for pair in pairs) ** 0.5)
         blurred.append(sum(pair[1] for pair in pairs) ** 0.5)
     step = last_explained(np.diff(left) / np.maximum(np.diff(blurred), 1e-9))
+    if blurred[step] < LEAST_CHANGE:
+        return CLOSED
     most = STREAKED if step >= CANDIDATES - 1 else SOME_STREAKS  # nothing tells that a longer one is refused
     found = float(np.mean([streaks(small[i], flows[i].forward, moving[i]) for i in told]))
-    if blurred[step] < LEAST_CHANGE or found > most:
+    if found > most:
         return CLOSED
     return Shutter(step / CANDIDATES, sure=found < STREAKED)
 

@@ -28,7 +28,7 @@ from vrestore.weights.recipe.batch import (
     unit,
     unpacked_motion,
 )
-from vrestore.weights.recipe.diets.restoration import compressed
+from vrestore.weights.recipe.diets.restoration import compressed, generator_of
 from vrestore.weights.recipe.pool import PoolConfig
 from vrestore.weights.recipe.textures import TextureBank
 from vrestore.weights.recipe.world import WorldConfig, expose, render_exposed
@@ -106,7 +106,7 @@ class Deblurring:
     @staticmethod
     def _entries(rng: np.random.Generator, sharp: Tensor, blurred: Tensor) -> Arrays:
         if rng.random() < 0.3:
-            generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+            generator = generator_of(rng)
             blurred = add_noise(blurred, rng.uniform(0, 2), rng.uniform(0, 0.05), generator)
         seen = to_uint8(blurred)
         if rng.random() < 0.25:

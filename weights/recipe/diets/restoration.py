@@ -141,7 +141,7 @@ def degrade_soft(clip: Tensor, sigma: float) -> Tensor:
 
 def noisy(low: np.ndarray, levels: float, rng: np.random.Generator) -> np.ndarray:
     """8-bit frames with white noise of a deviation in levels, another one in each of them."""
-    return to_uint8(add_noise(unit(low), levels, 0.0, _generator(rng))).numpy()
+    return to_uint8(add_noise(unit(low), levels, 0.0, generator_of(rng))).numpy()
 
 
 def degrade_real(clip: Tensor, rng: np.random.Generator) -> Tensor:
@@ -155,14 +155,14 @@ def degrade_real(clip: Tensor, rng: np.random.Generator) -> Tensor:
     else:
         low = Resize((height, width), (height // SCALE, width // SCALE)).apply(clip)
     if rng.random() < 0.85:
-        generator = _generator(rng)
+        generator = generator_of(rng)
         low = add_noise(low, rng.uniform(0, 7), rng.uniform(0, 0.3), generator)
     seen = to_uint8(low)
     return compressed(seen, int(rng.integers(20, 33))) if rng.random() < 0.88 else seen
 
 
-def _generator(rng: np.random.Generator) -> torch.Generator:
-    """One of its own for noise."""
+def generator_of(rng: np.random.Generator) -> torch.Generator:
+    """A generator of its own for the noise of a clip, seeded by the next number of ``rng``."""
     return torch.Generator().manual_seed(int(rng.integers(2**62)))
 
 
